@@ -1,0 +1,84 @@
+# Two commands are the whole set-up: `make report` and `make test`. Everything else is a variation; `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Set-up. An active environment that satisfies pyproject.toml is used as it is; with CONDA=1 and conda or mamba on the
+# PATH the environment is made from environment.yml; otherwise .venv is made with uv or pip.
+export CONDA_ENV_NAME ?= capitulation
+ENVIRONMENT := $(shell bash lib/find-environment.sh)
+PYTHON := $(word 2,$(ENVIRONMENT))
+STAMP := $(word 3,$(ENVIRONMENT))
+CLI := $(PYTHON) -m capitulation.cli
+
+# Text from the user goes to the program through the environment only, so that no shell ever interprets it.
+export RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE JSON A B DASK REPETITIONS
+
+.PHONY: help setup report test test-slow fetch status watch lab compare bundle reproduce check-data calibrate bench screenshots \
+	docs lint format clean
+
+help: ## list the commands
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "  options: RUN=name PARAMS=file|name SET=\"name=value ...\" AS_OF=YYYY-MM-DD DATA=file.csv SOURCE=name JOBS=n FORCE=1"
+
+setup: $(STAMP) ## make the Python environment, nothing else
+
+.venv/.made: pyproject.toml constraints.txt lib/make-environment.sh
+	@bash lib/make-environment.sh venv
+
+.venv/.made-conda: environment.yml pyproject.toml lib/make-environment.sh
+	@bash lib/make-environment.sh conda
+
+report: $(STAMP) ## run every notebook and render reports/<run>/index.html (main job)
+	@$(CLI) report
+
+test: $(STAMP) ## run the tests (real data are read from CAPITULATION_TEST_DATA, default ../shared/data)
+	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"
+
+test-slow: $(STAMP) ## the long part: hundreds of kills and faults; writes docs/reliability.md
+	@$(PYTHON) tests/reliability/table.py
+
+fetch: $(STAMP) ## store a new snapshot of the data under data/raw/
+	@$(CLI) fetch
+
+status: $(STAMP) ## where do we stand now? JSON=1 for programs
+	@$(CLI) status
+
+watch: $(STAMP) ## the same for scripts: fails (status 10: capitulation, 11: recovering) unless hash rate expands
+	@$(CLI) status --watch 1
+
+lab: $(STAMP) ## open JupyterLab on 127.0.0.1 with a token
+	@$(CLI) lab
+
+compare: $(STAMP) ## what changed between two reports: A=run1 B=run2
+	@$(CLI) compare
+
+bundle: $(STAMP) ## zip a report with its tables: RUN=name
+	@$(CLI) bundle
+
+reproduce: $(STAMP) ## rebuild RUN=name from its recorded snapshot and parameters and compare every table
+	@$(CLI) reproduce
+
+check-data: $(STAMP) ## verify every stored snapshot against its manifest
+	@$(CLI) check-data
+
+calibrate: $(STAMP) ## measure every test on simulated markets (hours for many; resumes): REPETITIONS=n DASK=tcp://host:port
+	@$(CLI) calibrate
+
+bench: $(STAMP) ## time the suite against its peers; writes benchmarks/results.md
+	@$(PYTHON) benchmarks/run.py
+
+docs: $(STAMP) ## rewrite docs/ and the README's figures and tables from the report RUN=name
+	@$(CLI) docs
+
+screenshots: $(STAMP) ## pictures of the report RUN=name in docs/screenshots/ (needs Chromium)
+	@$(CLI) screenshots
+
+lint: $(STAMP) ## ruff, notebooks included
+	@$(PYTHON) -m ruff check . && $(PYTHON) -m ruff format --check .
+
+format: $(STAMP) ## let ruff put things in order
+	@$(PYTHON) -m ruff check --fix . ; $(PYTHON) -m ruff format .
+
+clean: ## remove the environment and caches; data and reports stay
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis

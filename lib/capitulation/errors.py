@@ -1,0 +1,47 @@
+"""Errors that a user can mend, each said in one line.
+
+Everything that is the user's, the network's or the data's fault is raised as a subclass of `CapitulationError`; the
+command line prints its message and leaves with `exit_code`, without a traceback. Anything else is a bug and keeps its
+traceback.
+"""
+
+
+class CapitulationError(Exception):
+    """Base class: one clear line that names the value, what is allowed and where to change it."""
+
+    exit_code = 1
+
+
+class InputError(CapitulationError):
+    """A parameter, profile, run name or local file that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(CapitulationError):
+    """A provider's answer or a stored snapshot that fails a check."""
+
+    exit_code = 3
+
+
+class SourceUnavailable(CapitulationError):
+    """The source that was insisted on could not be reached and has no usable snapshot."""
+
+    exit_code = 4
+
+
+class ReportError(CapitulationError):
+    """A notebook failed, or a report could not be rendered or published."""
+
+    exit_code = 5
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """`text` on one line, control characters shown as escapes and cut at `limit` characters, safe to print.
+
+    >>> one_line("a\\nb\\x00c")
+    'a b\\\\x00c'
+    """
+    folded = " ".join(str(text).split())
+    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)
+    return printable if len(printable) <= limit else printable[: limit - 1] + "…"

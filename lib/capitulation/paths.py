@@ -1,0 +1,39 @@
+"""Where the project's folders are: one place, so that no other module guesses.
+
+The project root is the checkout that holds this package (it is installed editable); the environment variable
+`CAPITULATION_HOME` names another one, as the tests do.
+"""
+
+import os
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The folder that holds params/, data/, notebooks/ and reports/."""
+    home = os.environ.get("CAPITULATION_HOME")
+    return Path(home) if home else Path(__file__).resolve().parents[2]
+
+
+def raw_folder() -> Path:
+    """Provider snapshots: verbatim responses, never edited."""
+    return project_root() / "data" / "raw"
+
+
+def reference_folder() -> Path:
+    """Small curated tables with a source per row; always those of this checkout, never of `CAPITULATION_HOME`."""
+    return Path(__file__).resolve().parents[2] / "data" / "reference"
+
+
+def notebooks_folder() -> Path:
+    """The numbered notebooks and explore.ipynb."""
+    return project_root() / "notebooks"
+
+
+def params_folder() -> Path:
+    """Run profiles."""
+    return project_root() / "params"
+
+
+def reports_folder() -> Path:
+    """One folder per published run."""
+    return project_root() / "reports"
