@@ -1,0 +1,70 @@
+"""What an HTTP address or header may say in a message or a record: pure functions that keep secrets out."""
+
+from __future__ import annotations
+
+import datetime as dt
+import email.utils
+import re
+from collections.abc import Mapping
+from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
+
+from capitulation.errors import one_line
+
+HIDDEN = "***"
+
+
+def shown_host(url: str) -> str:
+    """Host and port of `url`, all that messages say of it.
+
+    >>> shown_host("https://user:secret@api.example.org:8443/v4?api_key=x")
+    'api.example.org:8443'
+    """
+    parts = urlsplit(url)
+    return one_line(parts.hostname or "?", 100) + (f":{parts.port}" if parts.port else "")
+
+
+def retry_after_seconds(value: str | None, now: dt.datetime | None = None) -> float | None:
+    """Seconds that a Retry-After header (a number or an HTTP date) asks for; None where it says nothing usable.
+
+    >>> retry_after_seconds("7"), retry_after_seconds("soon")
+    (7.0, None)
+    """
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", value.strip()):
+        return float(value)
+    try:
+        then = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=dt.UTC)
+    return max(0.0, (then - (now or dt.datetime.now(dt.UTC))).total_seconds())
+
+
+def hide(text: str, secrets: Mapping[str, str]) -> str:
+    """`text` with every secret value replaced by ***.
+
+    >>> hide("key=abc123", {"api_key": "abc123"})
+    'key=***'
+    """
+    for value in secrets.values():
+        text = text.replace(value, HIDDEN) if value else text
+    return text
+
+
+def hide_bytes(body: bytes, secrets: Mapping[str, str]) -> bytes:
+    """`body` with every secret value, plain or percent-encoded, replaced by ***: some answers repeat their question."""
+    for value in secrets.values():
+        for form in {value, quote(value, safe=""), quote_plus(value)} - {""}:
+            body = body.replace(form.encode(), HIDDEN.encode())
+    return body
+
+
+def public_url(url: str) -> str:
+    """`url` without user, password, query and fragment: what may be written down.
+
+    >>> public_url("https://user:pw@api.example.org/v4/x?api_key=k#f")
+    'https://api.example.org/v4/x'
+    """
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
