@@ -1,0 +1,1 @@
+"""Forward returns, inference, backtest, robustness, survival, cause and claims: what followed, how sure one can be."""
