@@ -1,0 +1,71 @@
+"""What changed between two reports, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from capitulation.paths import reports_folder
+from capitulation.report import markup
+from capitulation.report.differences import SHOWN_REVISIONS, differences
+from capitulation.report.names import COMPARISONS
+from capitulation.report.pages import fill
+from capitulation.report.publish import open_report
+from capitulation.report.record import require_record
+from capitulation.tables import html_table
+from capitulation.words import count
+
+PARTS = {
+    "parameters": ("Parameters", "Parameters that differ."),
+    "market": ("Data", "Where the data came from and which days they cover."),
+    "revisions": ("Revised days", "Days that both have, with other values; the largest relative changes first."),
+    "headline": ("The primary test", "Figures of the primary test."),
+    "present": ("The present state", "The state on the last day of each."),
+    "episodes": ("Episodes", "Episodes that appeared, vanished or moved; the same episode overlaps in time."),
+    "tables": ("Tables", "Tables whose content differs."),
+    "versions": ("Software", "Versions that differ."),
+}
+FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
+
+
+def compare_runs(a: str, b: str) -> Path:
+    """Write reports/compare/<a>-and-<b>.html and give its path; `InputError` where a report is missing."""
+    one, other = open_report(a), open_report(b)
+    simulated = any(require_record(folder)["market"]["simulated"] for folder in (one, other))
+    found = differences(one, other)
+    sections = [_section(name, frame, a, b) for name, frame in found.items() if not frame.empty]
+    same = [PARTS[name][0].lower() for name, frame in found.items() if frame.empty]
+    page = fill(
+        "compare.html.j2", a=a, b=b, sentence=sentence(found, a, b), sections=sections, same=same, simulated=simulated
+    )
+    target = reports_folder() / COMPARISONS / f"{a}-and-{b}.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def sentence(found: Mapping[str, pd.DataFrame], a: str, b: str) -> str:
+    """The comparison in one sentence."""
+    days = found["revisions"]["date"].nunique()
+    episodes = found["episodes"]
+    kinds = episodes["change"].value_counts() if not episodes.empty else {}
+    parts = [
+        count(len(found["parameters"]), "parameter") if len(found["parameters"]) else "",
+        count(days, "revised day") if days else "",
+        *(f"{count(n, 'episode')} {kind}" for kind, n in kinds.items()),
+        count(len(found["tables"]), "table") if len(found["tables"]) else "",
+    ]
+    told = [part for part in parts if part]
+    return f"{a} and {b} differ: {', '.join(told)}." if told else f"{a} and {b} hold the same figures."
+
+
+def _section(name: str, frame: pd.DataFrame, a: str, b: str) -> dict[str, str]:
+    title, caption = PARTS[name]
+    shown = frame.head(SHOWN_REVISIONS) if name == "revisions" else frame
+    if len(shown) < len(frame):
+        caption += f" {len(shown)} of {len(frame):,} are shown."
+    headers = {"first": a, "second": b}
+    table = markup.clean(html_table(shown, caption, headers=headers, formats=FORMATS))
+    return {"id": markup.slug(title), "title": title, "table": table}
