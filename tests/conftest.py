@@ -1,0 +1,32 @@
+"""Fixtures shared by all tests; those on real data skip, with the reason, where the files are absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    folder = Path(os.environ.get("CAPITULATION_TEST_DATA", DEFAULT_DATA))
+    if not (folder / "coinmetrics" / "btc.csv").is_file():
+        pytest.skip(f"no real data at {folder}: set CAPITULATION_TEST_DATA to a folder that holds coinmetrics/btc.csv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_panel(data_folder):
+    """The whole Coin Metrics history as a panel; tests must not change it in place."""
+    from capitulation.data.providers import coinmetrics
+
+    return coinmetrics.parse({"btc.csv": (data_folder / "coinmetrics" / "btc.csv").read_bytes()})
+
+
+@pytest.fixture(scope="session")
+def simulated_panel():
+    """One simulated market; tests must not change it in place."""
+    from capitulation.simulate import simulate_panel
+
+    return simulate_panel(seed=17)
