@@ -232,7 +232,7 @@ def test_the_articles_four_counts_on_real_data(ledger):
 
 
 def test_edwards_dates_and_lengths_on_real_data(ledger):
-    assert ledger.loc[16, "measured"].startswith("15 of 15 within 3 days")
+    assert ledger.loc[16, "measured"].startswith("15 of 15 within 2 days")
     assert ledger.loc[18, "measured"].startswith("71 days to 2022-08-19; 72 days to 2019-01-10")
 
 
