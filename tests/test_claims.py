@@ -229,6 +229,7 @@ def test_the_articles_four_counts_on_real_data(ledger):
     assert "2026-01-04 and 2026-01-05" in ledger.loc[2, "note"] and ledger.loc[2, "verdict"] == "contradicted"
     assert "6 of 8 negative" in ledger.loc[3, "measured"] and "−3.28 % on 2026-01-22" in ledger.loc[3, "followed"]
     assert ledger.loc[4, "verdict"] == "not distinguishable from chance" and "−5." in ledger.loc[4, "followed"]
+    assert ledger.loc[4, "p_value"] == pytest.approx(0.2241, abs=5e-4)
 
 
 def test_edwards_dates_and_lengths_on_real_data(ledger):

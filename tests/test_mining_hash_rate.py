@@ -196,3 +196,19 @@ def test_real_daily_noise_is_what_poisson_says(real_panel):
 def test_real_gap_error_stays_near_its_equilibrium_value(real_panel):
     se = hash_rate.gap_se(real_panel).loc["2018":]
     assert se.between(0.0095, 0.0125).all()
+
+
+def test_error_of_a_change_of_the_gap_counts_shared_days_once():
+    """A month apart the shared days weigh with opposite signs, which is noisier than two independent gaps."""
+    blocks = np.random.default_rng(6).poisson(144, (4000, 200))
+    slow = np.apply_along_axis(lambda row: hash_rate.rolling_mean(pd.Series(row), 60), 1, blocks)
+    fast = np.apply_along_axis(lambda row: hash_rate.rolling_mean(pd.Series(row), 30), 1, blocks)
+    panel, gap = steady_panel(np.full(200, 500.0)), fast / slow - 1
+    single = hash_rate.gap_se(panel).iloc[-1]
+    for apart in (10, 35, 60):
+        found = hash_rate.gap_change_se(panel, panel.index[-1 - apart], panel.index[-1])
+        assert found == pytest.approx((gap[:, -1] - gap[:, -1 - apart]).std(), rel=0.05)
+    assert found == pytest.approx(np.sqrt(2) * single, rel=1e-9)
+    assert hash_rate.gap_change_se(panel, panel.index[-36], panel.index[-1]) > np.sqrt(2) * single
+    assert hash_rate.gap_change_se(panel, panel.index[-1], panel.index[-1]) == 0
+    assert np.isnan(hash_rate.gap_change_se(panel, panel.index[58], panel.index[-1]))

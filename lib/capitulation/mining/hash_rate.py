@@ -77,6 +77,33 @@ def gap_se(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) -> pd.
         return pd.Series(gap_ratio * np.sqrt(squared), index=panel.index, name="ribbon_gap_se")
 
 
+def _gap_weights(rate: np.ndarray, at: int, fast_days: int, slow_days: int) -> np.ndarray:
+    """How much one EH/s more on each day moves the gap of the day at position `at`; shape of `rate`."""
+    fast, slow = slice(at - fast_days + 1, at + 1), slice(at - slow_days + 1, at + 1)
+    ratio = (rate[fast].sum() / fast_days) / (rate[slow].sum() / slow_days)
+    weights = np.zeros(len(rate))
+    weights[slow] -= ratio / rate[slow].sum()
+    weights[fast] += ratio / rate[fast].sum()
+    return weights
+
+
+def gap_change_se(
+    panel: pd.DataFrame, then: pd.Timestamp, now: pd.Timestamp, fast_days: int = 30, slow_days: int = 60
+) -> float:
+    """Standard error (fraction) of the gap on day `now` minus that on day `then`, days of both windows counted once.
+
+    A month apart the same days weigh on both gaps with opposite signs, so that the difference is noisier than that of
+    two independent gaps. Missing where a slow window is not full.
+    """
+    rate, variance = panel["hash_rate_ehs"].to_numpy("float64"), daily_variance(panel).to_numpy()
+    at = [panel.index.get_loc(day) for day in (then, now)]
+    if min(at) < slow_days - 1:
+        return float("nan")
+    before, after = (_gap_weights(rate, position, fast_days, slow_days) for position in at)
+    moved = np.flatnonzero(after - before)
+    return float(np.sqrt(((after - before)[moved] ** 2 * variance[moved]).sum()))
+
+
 def hash_rate_band(panel: pd.DataFrame, days: int = 30, confidence: float = 0.95) -> pd.DataFrame:
     """Mean hash rate with its band from block luck: columns hash_rate_ehs, low_ehs, high_ehs (EH/s); index `date`.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from capitulation.mining.economics import economics
 from capitulation.mining.fleet import rigs_under_water
-from capitulation.mining.hash_rate import drawdown_se, rolling_mean
+from capitulation.mining.hash_rate import drawdown_se, gap_change_se, rolling_mean
 from capitulation.mining.retargets import next_retarget, retargets
 from capitulation.mining.ribbons import ribbons
 from capitulation.study.claims_base import (
@@ -153,22 +153,21 @@ def _what_it_became(view: View, of_last: int) -> str:
 
 def narrowing(view: View, look_back_days: int) -> Finding:
     """Claim 4: whether the ribbon gap is closer to zero than at its lowest, by more than block luck."""
-    recent = ribbons(view.past, 30, 60)[["ribbon_gap", "ribbon_gap_se"]].tail(look_back_days)
-    if recent.isna().to_numpy().any():
+    recent = ribbons(view.past, 30, 60)["ribbon_gap"].tail(look_back_days)
+    if recent.isna().any():
         raise NotMeasurable(f"the ribbon gap is not known on every one of the last {look_back_days} days")
-    low_day, now = recent["ribbon_gap"].idxmin(), recent.iloc[-1]
-    low = recent.loc[low_day]
-    error = float(np.hypot(now["ribbon_gap_se"], low["ribbon_gap_se"]))
-    z = (now["ribbon_gap"] - low["ribbon_gap"]) / error
+    low_day, low, now = recent.idxmin(), recent.min(), recent.iloc[-1]
+    error = gap_change_se(view.past, low_day, recent.index[-1])
+    z = (now - low) / error if low < now else 0.0
     p = 1 - NormalDist().cdf(z)
     measured = (
-        f"gap {percent(now['ribbon_gap'], 1, True)}, after {percent(low['ribbon_gap'], 1, True)} on {day(low_day)} "
+        f"gap {percent(now, 1, True)}, after {percent(low, 1, True)} on {day(low_day)} "
         f"(difference {signed(z, 1)} standard errors)"
     )
     reason = (
         f"The gap has {'narrowed' if z > 0 else 'not narrowed'} by "
-        f"{percent(now['ribbon_gap'] - low['ribbon_gap'], 1)}, with an error of {percent(error, 1)} from block luck "
-        f"({p_text(p)}, the two days taken as independent)."
+        f"{100 * (now - low):.1f} points, with an error of {100 * error:.1f} from block luck ({p_text(p)}, days that "
+        f"weigh on both counted once; that the lowest day was picked makes it look surer than it is)."
     )
     verdict = CONTRADICTED if z <= 0 else REPRODUCED if p < ALPHA else CHANCE
     return Finding(measured, verdict, reason, p, followed=_widest_later(view))

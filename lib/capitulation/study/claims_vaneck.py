@@ -26,7 +26,7 @@ from capitulation.study.claims_base import (
     outcome,
     twice,
 )
-from capitulation.words import count, p_text, percent
+from capitulation.words import count, p_text, percent, signed
 
 TOLERANCE = 0.015
 LAG_AS_PUBLISHED = 0
@@ -104,9 +104,9 @@ def growth_horizon(
         verdict = judge(best == horizon_days, found.p_value)
         reason = (
             f"Of {count(len(tried), 'horizon')} tried, {best} days fit the printed means best (off by "
-            f"{percent(misses[best] / 2, 1)} on average), the printed {horizon_days} days by "
-            f"{percent(misses[horizon_days] / 2, 1)}; at {best} days the two means differ by "
-            f"{percent(found.mean - found.other_mean, 1)}."
+            f"{50 * misses[best]:.1f} points on average, the printed {horizon_days} days by "
+            f"{50 * misses[horizon_days]:.1f}); at {best} days the two means differ by "
+            f"{signed(100 * (found.mean - found.other_mean), 1)} points."
         )
         return Finding(measured, verdict, reason, found.p_value)
 
