@@ -13,6 +13,7 @@ from capitulation.study.event_study import (
     EXTRA_COLUMNS,
     by_era,
     event_return_table,
+    excursion_table,
     forward_return_table,
     leave_one_out,
 )
@@ -226,6 +227,27 @@ def test_eras_split_the_events_and_the_days(panel, events):
     assert row["n_days"] == len(first) and row["n_events"] == own.sum() == 3
     assert row["base_mean"] == pytest.approx(np.expm1(first).mean())
     assert row["excess_log"] == pytest.approx(first[own].mean() - first.mean())
+
+
+def test_excursions_stand_beside_those_of_any_day(panel):
+    episodes = pd.DataFrame(
+        {
+            "definition": "hash_ribbons",
+            "episode": [1, 2, 3],
+            "start": panel.index[[100, 130, 2900]],
+            "end": panel.index[[110, 190, 2910]],
+            "buy_date": pd.NaT,
+        }
+    )
+    rows = event_return_table(panel, episodes, settings(horizons_days=[90]))
+    table = excursion_table(panel["price_usd"], rows, settings(horizons_days=[90])).set_index("anchor")
+    assert table["n_events"].to_dict() == {"start": 2, "recovery": 2}  # the third is not over, and none has a buy
+    assert table["n_clusters"].to_dict() == {"start": 1, "recovery": 1}
+    price = panel["price_usd"].to_numpy()
+    every = [price[t + 1 : t + 92] / price[t + 1] - 1 for t in range(len(price) - 91)]
+    assert table.loc["start", "median_adverse"] == pytest.approx(np.mean([every[100].min(), every[130].min()]))
+    assert table.loc["start", "base_median_adverse"] == pytest.approx(np.median([way.min() for way in every]))
+    assert table.loc["start", "base_median_favourable"] == pytest.approx(np.median([way.max() for way in every]))
 
 
 @pytest.fixture(scope="module")

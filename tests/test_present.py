@@ -105,6 +105,8 @@ def test_comparable_moments_are_the_same_age_of_earlier_runs(capitulating):
     row = comparable["log_returns"][1]
     log_price = np.log(capitulating["price_usd"])
     outcomes = [log_price.shift(-91).loc[day] - log_price.shift(-1).loc[day] for day in expected]
+    gap = np.diff(pd.DatetimeIndex(expected))[0] / pd.Timedelta(days=1)
+    assert row["n_clusters"] == (2 if gap >= row["horizon_days"] else 1)
     assert row["n"] == 2 and row["median"] == pytest.approx(np.median(outcomes))
     assert row["base_hit_rate"] == pytest.approx(((log_price.shift(-91) - log_price.shift(-1)).dropna() > 0).mean())
 

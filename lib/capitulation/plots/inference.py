@@ -1,4 +1,4 @@
-"""How sure one can be: excess returns with intervals, the rotation null, tests compared, single episodes left out."""
+"""How sure one can be: excess returns with intervals, the rotation null, tests compared, single clusters left out."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def _leave_title(everything: pd.Series, rest: pd.DataFrame) -> str:
         return "There is no cluster of events to leave out"
     low, high = rest["excess_log"].min(), rest["excess_log"].max()
     return (
-        f"Without one episode at a time the excess of {signed(everything['excess_log'], 2)} lies between "
+        f"Without one cluster at a time the excess of {signed(everything['excess_log'], 2)} lies between "
         f"{signed(low, 2)} and {signed(high, 2)}"
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from capitulation.contract import TABLES, check
+from capitulation.episodes import clusters
 from capitulation.params import ANCHORS, Params
 from capitulation.study.bootstrap import count_clusters, mean_excess_intervals
 from capitulation.study.forward_returns import excursions, forward_log_returns
@@ -175,6 +176,41 @@ def _one_horizon(price: pd.Series, events: pd.DataFrame, horizon: int, lag: int)
         max_adverse=way["max_adverse"].to_numpy(),
         max_favourable=way["max_favourable"].to_numpy(),
     )
+
+
+EXCURSION_COLUMNS = (
+    *("anchor", "horizon_days", "n_events", "n_clusters", "median_adverse", "worst_adverse", "median_favourable"),
+    *("base_median_adverse", "base_median_favourable"),
+)
+
+
+def excursion_table(price: pd.Series, event_returns: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """How far the price fell and rose on the way, columns `EXCURSION_COLUMNS`, one row per anchor and horizon.
+
+    `event_returns`: rows of the contract's table for one definition; events since `params.sample_start` with a known
+    outcome count. The base columns are the medians over every day of the sample whose outcome is known.
+    """
+    since = event_returns["anchor_date"] >= pd.Timestamp(params.sample_start)
+    groups = event_returns[since & event_returns["simple_return"].notna()].groupby(
+        ["anchor", "horizon_days"], sort=False
+    )
+    base = {horizon: _base_excursions(price, horizon, params) for horizon in params.horizons_days}
+    rows = [
+        (*key, len(rows), len(np.unique(clusters(rows["anchor_date"], key[1]))), *_excursions(rows), *base[key[1]])
+        for key, rows in groups
+    ]
+    return pd.DataFrame(rows, columns=list(EXCURSION_COLUMNS))
+
+
+def _excursions(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """Median and worst adverse, median favourable excursion."""
+    return rows["max_adverse"].median(), rows["max_adverse"].min(), rows["max_favourable"].median()
+
+
+def _base_excursions(price: pd.Series, horizon: int, params: Params) -> tuple[float, float]:
+    """Median adverse and favourable excursion over every day of the sample."""
+    every = price.loc[params.sample_start :].iloc[: -(horizon + params.entry_lag_days)].index
+    return tuple(excursions(price, every, horizon, params.entry_lag_days).median())
 
 
 def leave_one_out(panel: pd.DataFrame, days: pd.DatetimeIndex, horizon_days: int, params: Params) -> pd.DataFrame:

@@ -39,6 +39,8 @@ FORMATS: Mapping[str, str] = {
     "median_adverse": "+.1%",
     "worst_adverse": "+.1%",
     "median_favourable": "+.1%",
+    "base_median_adverse": "+.1%",
+    "base_median_favourable": "+.1%",
 }
 
 SHOWN = [
@@ -161,13 +163,8 @@ class MarketStudy:
 
     @cached_property
     def excursions(self) -> pd.DataFrame:
-        """How far the price fell and rose on the way, by anchor and horizon, for the primary definition."""
+        """How far the price fell and rose on the way, by anchor and horizon, beside any day; the primary definition."""
+        from capitulation.study.event_study import excursion_table
+
         rows = self.event_returns[self.event_returns["definition"] == self.params.primary_definition]
-        rows = rows[(rows["anchor_date"] >= pd.Timestamp(self.params.sample_start)) & rows["simple_return"].notna()]
-        groups = rows.groupby(["anchor", "horizon_days"], sort=False)
-        return groups.agg(
-            n_events=("simple_return", "size"),
-            median_adverse=("max_adverse", "median"),
-            worst_adverse=("max_adverse", "min"),
-            median_favourable=("max_favourable", "median"),
-        ).reset_index()
+        return excursion_table(self.panel["price_usd"], rows, self.params)

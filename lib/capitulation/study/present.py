@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from capitulation.episodes import find_episodes
+from capitulation.episodes import clusters, find_episodes
 from capitulation.mining.economics import economics
 from capitulation.mining.fleet import rigs_under_water
 from capitulation.mining.hash_rate import drawdown, drawdown_se, rolling_mean
@@ -57,10 +57,11 @@ def comparable_days(in_state: pd.Series, known: pd.Series, age_days: int) -> pd.
 
 
 def comparable_moments(panel: pd.DataFrame, days: pd.DatetimeIndex, params: Params) -> list[dict[str, Any]]:
-    """What BTC did after `days`: per horizon the number of known outcomes, quantiles of the log return, share of gains.
+    """What BTC did after `days`: per horizon the known outcomes, quantiles of the log return, share of gains.
 
-    Beside each the same over every day of the sample (`base_*`) and the one-sided rotation p. Events and baseline
-    start at `sample_start`; anchors as everywhere at the close `entry_lag_days` later.
+    `n` counts outcomes, `n_clusters` those closer than the horizon once. Beside each the same over every day of the
+    sample (`base_*`) and the one-sided rotation p. Events and baseline start at `sample_start`; anchors as everywhere
+    at the close `entry_lag_days` later.
     """
     from capitulation.study.rotation import rotation_test
 
@@ -69,7 +70,8 @@ def comparable_moments(panel: pd.DataFrame, days: pd.DatetimeIndex, params: Para
         every = forward_log_returns(panel["price_usd"], horizon, params.entry_lag_days)[params.sample_start :].dropna()
         is_event = every.index.isin(days)
         after = every[is_event]
-        row = {"horizon_days": horizon, "n": len(after)}
+        n_clusters = len(np.unique(clusters(after.index, horizon)))
+        row = {"horizon_days": horizon, "n": len(after), "n_clusters": n_clusters}
         row |= {name: after.quantile(q) for name, q in QUANTILES.items()}
         row |= {"hit_rate": (after > 0).mean(), "base_median": every.median(), "base_hit_rate": (every > 0).mean()}
         p = rotation_test(every.to_numpy(), is_event).p_one_sided if len(after) else math.nan
