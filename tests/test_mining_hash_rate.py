@@ -212,3 +212,12 @@ def test_error_of_a_change_of_the_gap_counts_shared_days_once():
     assert hash_rate.gap_change_se(panel, panel.index[-36], panel.index[-1]) > np.sqrt(2) * single
     assert hash_rate.gap_change_se(panel, panel.index[-1], panel.index[-1]) == 0
     assert np.isnan(hash_rate.gap_change_se(panel, panel.index[58], panel.index[-1]))
+
+
+def test_a_drawdown_stands_beside_that_of_luck_alone():
+    panel = steady_panel(500 * np.exp(0.2 / 365 * np.arange(600)))
+    table = noise.drawdown_table(panel).set_index("mean_days")
+    assert list(table.index) == [1, 7, 30] and (table["drawdown"] == 0).all() and (table["se"] == 0).all()
+    assert table["noise_median"].is_monotonic_increasing and -0.3 < table.loc[1, "noise_median"] < -0.1
+    assert (table["noise_1_in_20"] < table["noise_median"]).all() and table.loc[30, "noise_1_in_20"] > -0.1
+    assert noise.drawdown_table(panel.iloc[:200])["noise_median"].isna().all()

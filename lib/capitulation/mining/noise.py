@@ -6,13 +6,14 @@ The simulation gives the yardstick for the observed number of inversions and for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
-from capitulation.mining.hash_rate import rolling_mean
+from capitulation.mining.hash_rate import drawdown, drawdown_se, rolling_mean
 from capitulation.mining.protocol import BLOCKS_PER_DAY
 from capitulation.mining.ribbons import ribbons
 
@@ -21,7 +22,7 @@ NOISE_RUNS = 2000
 NOISE_SEED = 20260120
 RUNS_PER_CHUNK = 250
 GROWTH_DIGITS = 3
-MAX_SIMULATED_DAYS = 20_000
+DRAWDOWN_MEANS_DAYS = (1, 7, 30)
 
 
 @dataclass(frozen=True)
@@ -146,5 +147,22 @@ def noise_drawdown(
     """
     rate = _steady_hash_rate(growth_per_year, days + mean_days, runs, np.random.default_rng(seed))
     mean = _means(rate, mean_days)
-    drawdown = mean[:, -1] / mean.max(axis=1) - 1
-    return {"median": float(np.median(drawdown)), "deepest_5": float(np.quantile(drawdown, 0.05))}
+    fallen = mean[:, -1] / mean.max(axis=1) - 1
+    return {"median": float(np.median(fallen)), "deepest_5": float(np.quantile(fallen, 0.05))}
+
+
+def drawdown_table(panel: pd.DataFrame, means_days: Iterable[int] = DRAWDOWN_MEANS_DAYS) -> pd.DataFrame:
+    """Drawdown of hash rate on the panel's last day beside what noise alone shows, one row per length of mean.
+
+    Columns: mean_days, drawdown, se (`drawdown_se`), noise_median, noise_1_in_20 (`noise_drawdown` at the growth of the
+    last year; missing where that is not known). Fractions.
+    """
+    growth = growth_per_year(panel)
+    known = np.isfinite(growth)
+    rows = []
+    for days in means_days:
+        luck = noise_drawdown(round(growth, GROWTH_DIGITS), days) if known else dict.fromkeys(("median", "deepest_5"))
+        fallen, error = drawdown(panel, days).iloc[-1], drawdown_se(panel, days).iloc[-1]
+        rows.append((days, fallen, error, luck["median"], luck["deepest_5"]))
+    columns = ["mean_days", "drawdown", "se", "noise_median", "noise_1_in_20"]
+    return pd.DataFrame(rows, columns=columns).astype({"noise_median": float, "noise_1_in_20": float})
