@@ -26,6 +26,7 @@ def charts(panel):
     price = panel["price_usd"]
     return {
         "hashprice": miners.hashprice(money, halvings),
+        "revenue": miners.revenue(money, halvings),
         "breakeven": rigs.breakeven(breakeven_usd_kwh(panel, table), POWER_PRICE, halvings),
         "share": rigs.share_under_water(modelled, POWER_PRICE, halvings),
         "cost": miners.production_cost(price, modelled, halvings),
@@ -44,7 +45,9 @@ def without(panel, *columns):
     return panel.assign(**dict.fromkeys(columns, np.nan))
 
 
-@pytest.mark.parametrize("name", ["hashprice", "breakeven", "share", "cost", "puell", "retargets", "regression"])
+@pytest.mark.parametrize(
+    "name", ["hashprice", "revenue", "breakeven", "share", "cost", "puell", "retargets", "regression"]
+)
 def test_figure_is_small_whole_and_described(of_market, name):
     chart = of_market[name]
     assert len(png_bytes(chart.figure)) < MOST_BYTES
@@ -53,7 +56,7 @@ def test_figure_is_small_whole_and_described(of_market, name):
     assert "nan" not in chart.alt.split()
 
 
-@pytest.mark.parametrize("name", ["hashprice", "breakeven", "cost", "puell", "regression"])
+@pytest.mark.parametrize("name", ["hashprice", "revenue", "breakeven", "cost", "puell", "regression"])
 def test_logarithmic_axes_say_so(of_market, name):
     for axes in of_market[name].figure.axes:
         assert (axes.get_yscale() == "log") == ("log scale" in axes.get_ylabel())
@@ -67,6 +70,17 @@ def test_a_source_without_price_gets_figures_that_say_so(simulated_panel):
         assert outside(chart.figure) < 0.02
     nobody = network.local_projections(pd.DataFrame(columns=list(PROJECTION_COLUMNS)))
     assert "cannot be said" in nobody.title
+
+
+def test_revenue_shows_what_the_source_knows():
+    panel = steady_panel(np.full(60, 500.0))  # 144 blocks of 25 coins at 100 USD, one percent of fees
+    money = economics(panel)
+    chart = miners.revenue(money)
+    assert "0.364 million USD a day, 1.0 % of it in fees" in chart.title and len(chart.figure.axes) == 3
+    assert "0.0073 BTC a day" in chart.alt
+    thin = miners.revenue(money.assign(fee_share=np.nan, hashprice_btc_ph_day=np.nan))
+    assert "fees" not in thin.alt and len(thin.figure.axes) == 1
+    assert "not known" in miners.revenue(money.assign(revenue_usd=np.nan)).title
 
 
 def test_hashprice_title_compares_with_the_lowest():

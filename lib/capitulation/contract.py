@@ -69,6 +69,7 @@ TABLES: dict[str, Table] = {
             puell_multiple | ratio | daily issuance in USD over its 365-day mean
             ribbon_gap_se | fraction | standard error of the gap from block counts
             falling_probability | probability | filtered probability that true hash rate is falling
+            hashprice_btc_ph_day | BTC per PH/s and day | coins and fees earned per unit of hash rate
             """,
         ),
         _table(

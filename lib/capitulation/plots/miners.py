@@ -18,6 +18,7 @@ from capitulation.plots.axes import (
     log_axis,
     mark_halvings,
     mark_present,
+    percent_axis,
 )
 from capitulation.plots.chart import Chart
 from capitulation.plots.empty import empty
@@ -28,6 +29,12 @@ from capitulation.words import percent
 RECENT_DAYS = 4 * 365
 MONEY_DIGITS = 3
 SMOOTH_DAYS = 7
+MILLION = 1e6
+REVENUE_PARTS = (
+    ("revenue_usd", "USD a day"),
+    ("fee_share", "share of fees"),
+    ("hashprice_btc_ph_day", "BTC per PH/s and day"),
+)
 Days = Iterable[object]
 
 
@@ -83,6 +90,47 @@ def _hashprice_alt(known: pd.Series, recent: pd.Series) -> str:
         f"Hashprice on a log scale from {day(known.index[0])}{both} to {day(known.index[-1])}; within the last four "
         f"years it lay between {_money(recent.min())} and {_money(recent.max())} USD per PH/s and day."
     )
+
+
+@styled
+def revenue(money: pd.DataFrame, halvings: Days = ()) -> Chart:
+    """Weekly means of what all miners earn (USD a day), the share of it that is fees, and hashprice in coins.
+
+    `money` as from `mining.economics.economics` (revenue_usd, fee_share, hashprice_btc_ph_day). A part that the source
+    does not know is left out.
+    """
+    smooth = money[[name for name, _ in REVENUE_PARTS]].rolling(SMOOTH_DAYS, min_periods=SMOOTH_DAYS).mean()
+    smooth = smooth.dropna(axis=1, how="all")
+    if "revenue_usd" not in smooth:
+        return empty("Revenue of miners is not known: this source has none")
+    parts = [(name, label) for name, label in REVENUE_PARTS if name in smooth]
+    first = smooth["revenue_usd"].first_valid_index()
+    figure, panels = new_figure(len(parts), 1, height=2.3 * len(parts), squeeze=False, sharex=True)
+    for axes, (name, label) in zip(panels[:, 0], parts, strict=True):
+        values = smooth.loc[first:, name]
+        axes.plot(values.index, values, color=COLOURS["hashprice"], linewidth=1.0)
+        date_axis(axes, first, smooth.index[-1])
+        percent_axis(axes, label, sign=False) if name == "fee_share" else log_axis(axes, label)
+        mark_halvings(axes, halvings)
+    panels[0, 0].set_title("mean of seven days")
+    return finish(figure, _revenue_title(smooth), _revenue_alt(smooth.loc[first:]))
+
+
+def _revenue_title(smooth: pd.DataFrame) -> str:
+    title = f"Miners earn {_money(smooth['revenue_usd'].dropna().iloc[-1] / MILLION)} million USD a day"
+    if "fee_share" not in smooth:
+        return title
+    return f"{title}, {percent(smooth['fee_share'].dropna().iloc[-1], 1)} of it in fees"
+
+
+def _revenue_alt(smooth: pd.DataFrame) -> str:
+    text = f"Lines from {day(smooth.index[0])} to {day(smooth.index[-1])}; revenue was highest on "
+    text += f"{day(smooth['revenue_usd'].idxmax())} with {_money(smooth['revenue_usd'].max() / MILLION)} million USD"
+    if "fee_share" in smooth:
+        text += f", fees on {day(smooth['fee_share'].idxmax())} with {percent(smooth['fee_share'].max())} of it"
+    if "hashprice_btc_ph_day" in smooth:
+        text += f"; a PH/s now earns {smooth['hashprice_btc_ph_day'].dropna().iloc[-1]:.2g} BTC a day"
+    return f"{text}."
 
 
 @styled

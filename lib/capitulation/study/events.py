@@ -57,4 +57,5 @@ def daily_table(panel: pd.DataFrame, params: Params) -> pd.DataFrame:
     frame[["fee_share", "puell_multiple"]] = money[["fee_share", "puell_multiple"]]
     frame["ribbon_gap_se"] = state["ribbon_gap_se"]
     frame["falling_probability"] = falling_probability(panel)
+    frame["hashprice_btc_ph_day"] = money["hashprice_btc_ph_day"]
     return frame.reset_index(names="date")
