@@ -33,7 +33,7 @@ MILLION = 1e6
 REVENUE_PARTS = (
     ("revenue_usd", "USD a day"),
     ("fee_share", "share of fees"),
-    ("hashprice_btc_ph_day", "BTC per PH/s and day"),
+    ("hashprice_btc_ph_day", "BTC per PH/s-day"),
 )
 Days = Iterable[object]
 
@@ -105,7 +105,7 @@ def revenue(money: pd.DataFrame, halvings: Days = ()) -> Chart:
         return empty("Revenue of miners is not known: this source has none")
     parts = [(name, label) for name, label in REVENUE_PARTS if name in smooth]
     first = smooth["revenue_usd"].first_valid_index()
-    figure, panels = new_figure(len(parts), 1, height=2.3 * len(parts), squeeze=False, sharex=True)
+    figure, panels = new_figure(len(parts), 1, height=2.6 * len(parts), squeeze=False, sharex=True)
     for axes, (name, label) in zip(panels[:, 0], parts, strict=True):
         values = smooth.loc[first:, name]
         axes.plot(values.index, values, color=COLOURS["hashprice"], linewidth=1.0)

@@ -134,6 +134,13 @@ class MarketStudy:
         return pd.DataFrame({"low": low, "median": middle, "high": high}, index=self.paths.index)
 
     @cached_property
+    def average_paths(self) -> pd.DataFrame:
+        """Average path of the price around the signals of every definition and anchor."""
+        from capitulation.study.average_paths import average_paths
+
+        return average_paths(self.panel["price_usd"], self.events, self.params)
+
+    @cached_property
     def rotation(self) -> RotationResult:
         """The exact rotation test of the primary result."""
         from capitulation.study.rotation import rotation_test
