@@ -98,3 +98,22 @@ def test_numbers_have_a_real_minus_sign():
     assert percent(-0.5) == "−50 %"
     assert signed(-1.25, 1) == "−1.2"
     assert percent(float("nan")) == signed(None) == "–"
+
+
+def test_ways_to_ask_that_are_asked_twice_are_named():
+    row = {"anchor": "start", "horizon_days": 90, "sample_start": "2014-01-01", "lag_days": 1, "n_events": 3}
+    names = ("hash_ribbons", "hash_rate_growth_30d", "puell_multiple")
+    curve = pd.DataFrame(
+        [row | {"definition": n, "excess_log": x} for n, x in zip(names, (0.1, 0.1, -0.2), strict=True)]
+    )
+    best = {
+        "definition": "hash_ribbons",
+        "anchor": "start",
+        "z": 1.2,
+        "p_rotation": 0.1,
+        "p_family": 0.4,
+        "n_family": 3,
+    }
+    sentence = findings.robustness(curve, pd.DataFrame([best]))
+    assert "67 % of 3 ways to ask the question (1 of them asked twice, where two rules name the same days)" in sentence
+    assert "asked twice" not in findings.robustness(curve.iloc[1:], pd.DataFrame([best]))

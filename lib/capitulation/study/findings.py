@@ -93,17 +93,21 @@ def present(state: Mapping[str, Any]) -> str:
 def robustness(specifications: pd.DataFrame, family: pd.DataFrame) -> str:
     """How the answer depends on choices, and what remains of the best rule once all were tried.
 
-    `specifications`: one row per variant with `excess_log`; `family`: as from `study.family.family_table`.
+    `specifications`: as from `study.specification.specification_curve`; `family`: as from `study.family.family_table`.
     """
+    from capitulation.study.specification import repeated
+
     known = specifications["excess_log"].dropna()
     rules = family.dropna(subset=["z"])
     if known.empty or rules.empty:
         return "No rule has an event whose outcome is known, so there is nothing to stress."
     best = rules.iloc[0]
+    twice = repeated(specifications)
+    same = f" ({twice:,} of them asked twice, where two rules name the same days)" if twice else ""
     name = f"{DEFINITION_WORDS.get(best['definition'], best['definition'])}, {best['anchor'].replace('_', ' ')}"
     return (
-        f"{percent(float((known > 0).mean()))} of {len(known):,} ways to ask the question give a mean above the "
-        f"baseline, but they share the same few episodes: the best of {int(best['n_family'])} rules and anchors "
+        f"{percent(float((known > 0).mean()))} of {len(known):,} ways to ask the question{same} give a mean above "
+        f"the baseline, but they share the same few episodes: the best of {int(best['n_family'])} rules and anchors "
         f"({name}) has {p_text(best['p_rotation'])} alone and a family-wise {p_text(best['p_family'])} once all are "
         f"allowed for."
     )

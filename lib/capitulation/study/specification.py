@@ -135,6 +135,16 @@ def specification_curve(
     return table.assign(rank=np.arange(1, len(table) + 1))
 
 
+def repeated(curve: pd.DataFrame) -> int:
+    """Specifications of `specification_curve` that only repeat another under a second rule's name: the same days.
+
+    >>> rows = {"anchor": "start", "horizon_days": 30, "sample_start": "2014-01-01", "lag_days": 1, "n_events": 3}
+    >>> repeated(pd.DataFrame([{**rows, "definition": name, "excess_log": 0.1} for name in ("a", "b")]))
+    1
+    """
+    return int(curve.duplicated([*CURVE_COLUMNS[1:6], "excess_log"]).sum())
+
+
 def curve_summary(curve: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
     """Specifications, share above baseline, median excess and share with p_rotation below 5 %, overall or per `by`.
 
