@@ -110,3 +110,10 @@ def test_import_is_cheap():
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+@pytest.mark.xdist_group("project")
+def test_a_group_of_tests_keeps_to_one_worker(request):
+    """pytest-xdist tells groups apart by a suffix of the test's name; some pytest versions silently drop it."""
+    grouped = request.config.getoption("loadgroup", False)
+    assert request.node.nodeid.endswith("@project") == bool(grouped)

@@ -70,7 +70,7 @@ def test_html_has_caption_scopes_and_sort_values():
         'scope="col"',
         'scope="row"',
         'data-value="0.25"',
-        "+25%",
+        "+25\u00a0%",
         "log return",
         "tables/t.csv",
     ):

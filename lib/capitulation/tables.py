@@ -18,12 +18,14 @@ import pandas as pd
 
 from capitulation import contract
 from capitulation.errors import ReportError
+from capitulation.words import ANCHOR_WORDS, DEFINITION_WORDS
 
 Formats = Mapping[str, str]
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 FORMULA_START = ("=", "+", "-", "@")
 MISSING = "–"
 LARGE = 1000
+COLUMN_WORDS = {"definition": DEFINITION_WORDS, "anchor": ANCHOR_WORDS}
 UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year")
 
 
@@ -67,7 +69,7 @@ def format_cell(value: Any, spec: str = "") -> str:
     """One cell as text: `spec` is a format specification or "p" for p-values; days are ISO; missing is a dash.
 
     >>> format_cell(0.123, "+.1%"), format_cell(float("nan")), format_cell(0.0004, "p"), format_cell(-0.05, ".0%")
-    ('+12.3%', '–', '<0.001', '−5%')
+    ('+12.3 %', '–', '<0.001', '−5 %')
     """
     if value is None or value is pd.NaT or (isinstance(value, float | np.floating) and not np.isfinite(value)):
         return MISSING
@@ -78,7 +80,7 @@ def format_cell(value: Any, spec: str = "") -> str:
     if spec == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"
     if isinstance(value, int | float | np.number):
-        return format(value, spec or _default_spec(value)).replace("-", "−")
+        return format(value, spec or _default_spec(value)).replace("-", "−").replace("%", " %")
     return str(value)
 
 
@@ -86,6 +88,16 @@ def _default_spec(value: Any) -> str:
     if isinstance(value, int | np.integer):
         return "d"
     return ",.0f" if abs(value) >= LARGE else ".4g"
+
+
+def in_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the names of definitions and anchors as words; what has none stays.
+
+    >>> in_words(pd.DataFrame({"definition": ["hash_ribbons"], "anchor": ["in_state"], "n": [1]})).to_numpy().tolist()
+    [['Hash Ribbons', 'days in the state', 1]]
+    """
+    named = {name: words for name, words in COLUMN_WORDS.items() if name in frame}
+    return frame.assign(**{name: frame[name].replace(words) for name, words in named.items()})
 
 
 def html_table(
@@ -103,7 +115,7 @@ def html_table(
     Every text is escaped. The first column heads its row unless `row_header` is False. `data-value` carries the raw
     number, by which the page's script sorts.
     """
-    formats, units, headers = formats or {}, units or {}, headers or {}
+    formats, units, headers, frame = formats or {}, units or {}, headers or {}, in_words(frame)
     numeric = {name: pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype != bool for name in frame.columns}
     head = "".join(
         _header(name, headers.get(name, name.replace("_", " ")), _unit(name, units, formats), numeric[name])

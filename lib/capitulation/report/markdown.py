@@ -15,7 +15,6 @@ from capitulation.tables import format_cell
 Words = Mapping[str, str]
 EMPTY: Words = MappingProxyType({})
 SPECIAL = re.compile(r"([\\`*_\[\]<>|$~#])")
-PERCENT = re.compile(r"(?<=\d)%")
 FORMULA_GUARD = re.compile(r"^'(?=\s*[=+\-@])")
 LONGEST_TEXT = 2000
 
@@ -30,14 +29,14 @@ def text(value: object) -> str:
 
 
 def cell(value: object, spec: str = "") -> str:
-    """One cell of a table: numbers by `spec` as in `tables.format_cell`, a percent sign apart from its number.
+    """One cell of a table: numbers by `spec` as in `tables.format_cell`.
 
     >>> cell(0.123, "+.1%"), cell("'+3 %"), cell(float("nan"))
     ('+12.3 %', '+3 %', '–')
     """
     if isinstance(value, str):
         return text(FORMULA_GUARD.sub("", value))
-    return text(PERCENT.sub(" %", format_cell(value, spec)))
+    return text(format_cell(value, spec))
 
 
 def table(

@@ -64,6 +64,8 @@ SCHEMES = {"http", "https", "mailto"}
 REMOVED_WITH_CONTENT = {"script", "style", "iframe", "object", "template", "svg", "noscript"}
 HEADING = re.compile(r"<h([1-6])>(.*?)</h\1>", re.DOTALL)
 TAG = re.compile(r"<[^>]*>")
+PIECE = re.compile(r"(<[^>]*>)")
+DAY = re.compile(r"(?<![\w.-])\d{4}-\d{2}-\d{2}(?![\w.-]*\w)")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -156,6 +158,17 @@ def keep_units(text: str) -> str:
     '+14\\xa0% of 3'
     """
     return re.sub(r"(?<=\d) %", "\u00a0%", text)
+
+
+def keep_days(page: str) -> str:
+    """`page` (HTML) in which the words hold every ISO day together on one line; tags and their texts stay as they are.
+
+    >>> keep_days('<p title="2026-01-20">on 2026-01-20.</p>')
+    '<p title="2026-01-20">on <span class="day">2026-01-20</span>.</p>'
+    """
+    parts = PIECE.split(page)
+    parts[::2] = [DAY.sub(r'<span class="day">\g<0></span>', words) for words in parts[::2]]
+    return "".join(parts)
 
 
 def slug(text: str) -> str:

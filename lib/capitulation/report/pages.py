@@ -46,9 +46,14 @@ def content_policy() -> str:
 @cache
 def _environment() -> Any:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    from capitulation.report.markup import keep_days
 
     loader = FileSystemLoader(TEMPLATES)
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["days"] = lambda text: Markup(keep_days(str(escape(text))))  # noqa: S704  escaped first
+    return made
 
 
 def fill(template: str, **values: Any) -> str:

@@ -72,7 +72,7 @@ def render_notebook(path: Path) -> Page:
     body, finding = _take(FINDING, body)
     body, headings = _number_headings(body, f"s{path.stem[:2]}")
     said = markup.keep_units(html.unescape(finding))
-    return Page(path.stem, markup.text_of(title) or path.stem, said, body, headings, figures)
+    return Page(path.stem, markup.text_of(title) or path.stem, said, markup.keep_days(body), headings, figures)
 
 
 def _fragment(notebook: str, figures: list[Figure], page: str) -> str:

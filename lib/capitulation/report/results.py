@@ -14,6 +14,7 @@ from capitulation.report import markdown
 from capitulation.report.published import Published, key_pictures, source_line
 from capitulation.study.headline import definitions_sentence
 from capitulation.study.market_study import FORMATS, SHOWN
+from capitulation.tables import in_words
 from capitulation.words import ANCHOR_WORDS, DEFINITION_WORDS, percent, signed
 
 Section = Callable[[Published], str]
@@ -167,8 +168,8 @@ def _in_words(table: pd.DataFrame) -> pd.DataFrame:
     """`table` with definitions, anchors and tests named as in sentences."""
     from capitulation.study.trust import TESTS
 
-    names = {"definition": DEFINITION_WORDS, "anchor": ANCHOR_WORDS, "test": TESTS}
-    return table.assign(**{name: table[name].replace(words) for name, words in names.items() if name in table})
+    named = in_words(table)
+    return named.assign(test=named["test"].replace(TESTS)) if "test" in named else named
 
 
 def _plain(name: str, intro: str, formats: Mapping[str, str], without: Sequence[str] = (), rows: int = 0) -> Section:
