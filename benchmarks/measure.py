@@ -15,7 +15,7 @@ MIN_RUNS = 5
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: seconds of both sides (a peer of None: ours against a limit), and what was asked."""
+    """One line of the table: figures of both sides in `unit` (a peer of None: ours against a limit), what was asked."""
 
     what: str
     ours: float
@@ -25,6 +25,7 @@ class Row:
     target: str
     met: bool
     note: str = ""
+    unit: str = "s"
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -51,10 +52,10 @@ def compared(what: str, ours: list[float], peer: list[float], at_least: float, n
     return Row(what, own, other, (min(ours), max(ours)), (min(peer), max(peer)), target, other / own >= at_least, note)
 
 
-def limited(what: str, ours: list[float], at_most: float, note: str = "") -> Row:
-    """A row with a limit in seconds."""
-    own = statistics.median(ours)
-    return Row(what, own, None, (min(ours), max(ours)), None, f"at most {at_most:g} s", own <= at_most, note)
+def limited(what: str, ours: list[float], at_most: float, note: str = "", unit: str = "s") -> Row:
+    """A row with a limit in `unit`."""
+    own, spread = statistics.median(ours), (min(ours), max(ours))
+    return Row(what, own, None, spread, None, f"at most {at_most:g} {unit}", own <= at_most, note, unit)
 
 
 @contextlib.contextmanager

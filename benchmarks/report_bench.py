@@ -1,6 +1,6 @@
 """The whole report against the same notebooks by papermill's and nbconvert's command lines, one after the other.
 
-Takes minutes, so `run.py` leaves it out unless asked with --report.
+Takes minutes; `run.py --quick` leaves it out.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ NOTEBOOKS = market.ROOT / "notebooks"
 RUN = "bench"
 SPEED_UP = 8
 UNCHANGED_SECONDS = 0.7
+PEAK_MEGABYTES, FILE_MEGABYTES = 600, 6
+KILOBYTES = 1 if sys.platform == "darwin" else 1024
+"""Bytes in the unit in which the system counts memory."""
+LARGEST_PROCESS = """import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, capture_output=True)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"""
 
 
 def environment() -> dict[str, str]:
@@ -42,15 +48,21 @@ def baseline() -> None:
             _quiet(["jupyter", "nbconvert", "--to", "html", done])
 
 
-def ours(force: bool = True) -> None:
-    """`make report` as typed; `force` runs every notebook again."""
-    _quiet(["make", "--silent", "report", *(["FORCE=1"] if force else [])])
+REPORT = ["make", "--silent", "report"]
+FORCED = [*REPORT, "FORCE=1"]
 
 
-def _quiet(command: list[str]) -> None:
+def ours() -> None:
+    """`make report` as typed; every notebook runs again."""
+    _quiet(FORCED)
+
+
+def _quiet(command: list[str]) -> str:
+    """What `command` prints; an error where it fails."""
     done = subprocess.run(command, cwd=market.ROOT, env=environment(), capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
 
 
 def whole_report(runs: int) -> measure.Row:
@@ -63,9 +75,25 @@ def whole_report(runs: int) -> measure.Row:
 
 def unchanged_report(runs: int) -> measure.Row:
     """The report asked for again with nothing changed."""
-    seconds = [measure.clock(lambda: ours(force=False)) for _ in range(max(runs, 5))]
-    shutil.rmtree(market.ROOT / "reports" / RUN, ignore_errors=True)
+    ours()
+    seconds = [measure.clock(lambda: _quiet(REPORT)) for _ in range(max(runs, 5))]
     return measure.limited("make report, nothing changed", seconds, UNCHANGED_SECONDS)
 
 
-SECTIONS = (whole_report, unchanged_report)
+def peak_memory(runs: int) -> measure.Row:
+    """The largest process of a whole report: the most memory that any of them held at once."""
+    command = [sys.executable, "-c", LARGEST_PROCESS, *FORCED]
+    peaks = [int(_quiet(command)) * KILOBYTES / 1e6 for _ in range(max(runs, 5))]
+    return measure.limited("memory of the largest process of a report", peaks, PEAK_MEGABYTES, unit="MB")
+
+
+def one_file(runs: int) -> measure.Row:
+    """Size of report.html, the whole report in one file."""
+    ours()
+    index = Path(_quiet(REPORT).strip().splitlines()[-1])
+    size = (index.parent / "report.html").stat().st_size / 1e6
+    shutil.rmtree(market.ROOT / "reports" / RUN, ignore_errors=True)
+    return measure.limited("report.html", [size], FILE_MEGABYTES, unit="MB")
+
+
+SECTIONS = (whole_report, unchanged_report, peak_memory, one_file)

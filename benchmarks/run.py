@@ -24,7 +24,7 @@ import sweep_bench
 HERE = Path(__file__).resolve().parent
 STORE, RESULTS = HERE / "results.json", HERE / "results.md"
 QUICK = (*sweep_bench.SECTIONS, *statistics_bench.SECTIONS, *start_bench.SECTIONS)
-ALL = {section.__name__: section for section in (*QUICK, *report_bench.SECTIONS)}
+ALL = {section.__name__: section for section in (*report_bench.SECTIONS, *QUICK)}
 
 
 def _seconds(value: float) -> str:
@@ -34,19 +34,23 @@ def _seconds(value: float) -> str:
     raise ValueError(value)
 
 
-def _spread(ends: list[float] | None) -> str:
-    return "" if ends is None else f"{_seconds(ends[0])} – {_seconds(ends[1])}"
+def _figure(value: float | None, unit: str) -> str:
+    return "" if value is None else _seconds(value) if unit == "s" else f"{value:.3g} {unit}"
+
+
+def _spread(ends: list[float] | None, unit: str) -> str:
+    return "" if ends is None else f"{_figure(ends[0], unit)} – {_figure(ends[1], unit)}"
 
 
 def _cells(line: dict) -> list[str]:
-    peer = line["peer"]
+    peer, unit = line["peer"], line.get("unit", "s")
     return [
         line["what"],
-        _seconds(line["ours"]),
-        "" if peer is None else _seconds(peer),
+        _figure(line["ours"], unit),
+        _figure(peer, unit),
         "" if peer is None else f"{peer / line['ours']:,.3g}",
-        _spread(line["ours_spread"]),
-        _spread(line["peer_spread"]),
+        _spread(line["ours_spread"], unit),
+        _spread(line["peer_spread"], unit),
         line["target"],
         "yes" if line["met"] else "no",
     ]
@@ -91,10 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the sections asked for, print the table, write results.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(ALL), help="these sections alone")
-    parser.add_argument("--report", action="store_true", help="the whole report as well (minutes)")
+    parser.add_argument("--quick", action="store_true", help="without the whole report, which takes minutes")
     parser.add_argument("--runs", type=int, default=measure.MIN_RUNS, help="runs of each side, at least 5")
     options = parser.parse_args(arguments)
-    chosen = options.only or [name for name, section in ALL.items() if options.report or section in QUICK]
+    chosen = options.only or [name for name, section in ALL.items() if section in QUICK or not options.quick]
     lines = _stored()
     for name in chosen:
         line = _measure(ALL[name], options.runs)
