@@ -45,6 +45,7 @@ LASTING = {
     "redirect to another host": (ls.redirect("http://127.0.0.2:9/x"), "another host (127.0.0.2:9), not followed"),
     "redirect to another scheme": (ls.redirect("file:///etc/passwd"), "another scheme (file), not followed"),
     "redirect to ftp": (ls.redirect("ftp://127.0.0.1/x"), "another scheme (ftp), not followed"),
+    "redirect to a port that is none": (ls.redirect("http://127.0.0.1:99999/x"), "an address that cannot be read"),
     "redirect to nowhere": (ls.status(302), "without saying where to go"),
     "not HTTP": (lambda handler: handler.wfile.write(b"\x00\x01 what\r\n\r\n"), "the connection broke"),
 }
@@ -138,6 +139,14 @@ def test_an_answer_over_https_never_leads_back_to_http():
 def test_only_web_addresses_are_asked():
     with pytest.raises(FetchError, match="not an http or https address"):
         fetch_bytes("file:///etc/passwd", {}, FAST)
+
+
+@pytest.mark.parametrize("url", ["http://[::1/x", "http://h:99999/x", "http://h:port/x"])
+def test_an_address_that_cannot_be_read_is_one_line(url):
+    with pytest.raises(FetchError, match="not an http or https address"):
+        fetch_bytes(url, {}, FAST)
+    with pytest.raises(FetchError, match="cannot be read, not followed"):
+        http.redirect_target("https://a.example/x", url, FAST)
 
 
 def test_waiting_honours_retry_after_and_grows_otherwise(server):

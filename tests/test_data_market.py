@@ -131,6 +131,13 @@ def test_an_insisted_source_without_network_and_snapshot_is_one_line(server, sou
     assert ls.tree(raw_folder()) == {}
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "ftp://h", "h.example/v4"])
+def test_a_services_address_that_is_none_names_its_variable(server, monkeypatch, url):
+    monkeypatch.setenv("CAPITULATION_COINMETRICS_URL", url)
+    with pytest.raises(InputError, match="CAPITULATION_COINMETRICS_URL: not an http or https address"):
+        load(source="coinmetrics")
+
+
 def test_auto_takes_another_providers_snapshot_before_it_simulates(server):
     load(source="blockchain_com")
     break_all(server)

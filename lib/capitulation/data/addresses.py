@@ -19,8 +19,22 @@ def shown_host(url: str) -> str:
     >>> shown_host("https://user:secret@api.example.org:8443/v4?api_key=x")
     'api.example.org:8443'
     """
+    if not is_readable(url):
+        return "?"
     parts = urlsplit(url)
     return one_line(parts.hostname or "?", 100) + (f":{parts.port}" if parts.port else "")
+
+
+def is_readable(url: str) -> bool:
+    """Whether `url` can be taken apart: brackets closed, port a number up to 65535.
+
+    >>> is_readable("http://[::1]:80/x"), is_readable("http://[::1/x"), is_readable("http://a.example:99999/")
+    (True, False, False)
+    """
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def retry_after_seconds(value: str | None, now: dt.datetime | None = None) -> float | None:

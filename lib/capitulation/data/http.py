@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from capitulation.data.addresses import hide, hide_bytes, public_url, retry_after_seconds, shown_host
+from capitulation.data.addresses import hide, hide_bytes, is_readable, public_url, retry_after_seconds, shown_host
 from capitulation.data.gzip_body import BodyError, BodyTooLarge, Decoder
 from capitulation.errors import SourceUnavailable, one_line
 
@@ -85,6 +85,8 @@ def redirect_target(url: str, location: str, policy: Policy) -> str:
     >>> redirect_target("https://a.example/x", "/y", Policy())
     'https://a.example/y'
     """
+    if not is_readable(location):
+        raise FetchError(f"{shown_host(url)}: redirects to an address that cannot be read, not followed")
     target = urljoin(url, location)
     old, new = urlsplit(url), urlsplit(target)
     if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme != "https"):
@@ -108,7 +110,7 @@ def fetch_bytes(
     Raises `FetchError` in one line.
     """
     policy = policy or Policy()
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not is_readable(url) or urlsplit(url).scheme not in ("http", "https"):
         raise FetchError(f"{one_line(url, 100)}: not an http or https address")
     deadline = time.monotonic() + policy.total_seconds
     for number in range(1, policy.tries + 1):

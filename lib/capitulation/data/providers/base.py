@@ -8,13 +8,15 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 
+from capitulation.data.addresses import is_readable
 from capitulation.data.http import Response
 from capitulation.data.panel import FIRST_DAY, LAST_POSSIBLE_DAY
-from capitulation.errors import DataError, one_line
+from capitulation.errors import DataError, InputError, one_line
 
 SECONDS_PER_DAY = 86_400
 HASHES_PER_DIFFICULTY = 2**32
@@ -61,8 +63,14 @@ class Provider:
 
 
 def base_url(variable: str, default: str) -> str:
-    """The service's address: the environment variable where set (a mirror, a test server), else the public one."""
-    return (os.environ.get(variable) or default).rstrip("/")
+    """The service's address: the environment variable where set (a mirror, a test server), else the public one.
+
+    `InputError` where the variable holds no http or https address.
+    """
+    url = (os.environ.get(variable) or default).rstrip("/")
+    if not is_readable(url) or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+        raise InputError(f"{variable}: not an http or https address; unset or correct it")
+    return url
 
 
 def check_daily_steps(days: pd.DatetimeIndex, what: str) -> None:
