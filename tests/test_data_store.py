@@ -30,6 +30,10 @@ FACTS = {
     "notes": [],
     "findings": [],
 }
+FINDING = {
+    "check": "unit", "severity": "failure", "column": "x", "days": 1, "value": None, "limit": 1.0,
+    "first_day": "", "last_day": "", "message": "a wrong unit",
+}  # fmt: skip
 NOON = dt.datetime(2026, 1, 20, 12, tzinfo=dt.UTC)
 
 
@@ -99,6 +103,18 @@ TAMPERED = {
     "a path as file name": lambda folder: edit_manifest(folder, files={"../../x": {"sha256": "0" * 64}}),
     "an absolute path": lambda folder: edit_manifest(folder, files={"/etc/passwd": {"sha256": "0" * 64}}),
     "notes that are no text": lambda folder: edit_manifest(folder, notes=[{"x": 1}]),
+    "notes that are one text": lambda folder: edit_manifest(folder, notes="abc"),
+    "findings that are a mapping": lambda folder: edit_manifest(folder, findings={}),
+    "a finding whose value is no number": lambda folder: edit_manifest(
+        folder, findings=[FINDING | {"value": float("nan")}]
+    ),
+    "a finding whose days are text": lambda folder: edit_manifest(folder, findings=[FINDING | {"days": "<b>"}]),
+    "no number of rows": lambda folder: edit_manifest(folder, rows=None),
+    "a day that is none": lambda folder: edit_manifest(folder, last_day="zzzz"),
+    "a file without query": lambda folder: edit_file(folder, query=None),
+    "a file without size": lambda folder: edit_file(folder, bytes="<script>"),
+    "a file whose address is a list": lambda folder: edit_file(folder, url=["x"]),
+    "quarantined, moved among the good": lambda folder: edit_manifest(folder, quarantined=True),
     "findings that are none": lambda folder: edit_manifest(folder, findings=[{"message": "<script>"}]),
 }
 
@@ -111,6 +127,11 @@ def rewrite(path: Path, data: bytes) -> None:
 def edit_manifest(folder: Path, **changes) -> None:
     path = folder / "manifest.json"
     rewrite(path, json.dumps(json.loads(path.read_text()) | changes).encode())
+
+
+def edit_file(folder: Path, **changes) -> None:
+    files = json.loads((folder / "manifest.json").read_text())["files"]
+    edit_manifest(folder, files=files | {"btc.csv": files["btc.csv"] | changes})
 
 
 @pytest.mark.parametrize("name", TAMPERED)
@@ -159,10 +180,8 @@ def test_only_plain_file_names_are_stored(name):
 
 
 def test_quarantined_answers_are_kept_and_listed_but_never_used():
-    finding = {"check": "unit", "severity": "failure", "column": "x", "days": 1, "value": None, "limit": 1.0}
-    finding |= {"first_day": "", "last_day": "", "message": "a wrong unit"}
     answers = {"btc.csv": response()}
-    store.save_snapshot("coinmetrics", answers, FACTS | {"findings": [finding]}, retrieved_at=NOON, quarantine=True)
+    store.save_snapshot("coinmetrics", answers, FACTS | {"findings": [FINDING]}, retrieved_at=NOON, quarantine=True)
     assert store.newest_snapshot("coinmetrics") == (None, ())
     [verdict] = store.check_data()
     assert verdict.status == "quarantined"

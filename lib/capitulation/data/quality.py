@@ -88,10 +88,13 @@ def findings_table(findings: Iterable[Finding | Mapping]) -> pd.DataFrame:
 
 
 def is_finding(item: object) -> bool:
-    """Whether `item` is a stored finding: a mapping with exactly the fields of `Finding`, text where text belongs."""
+    """Whether `item` is a stored finding: a mapping with exactly the fields of `Finding`, each of its kind."""
     fields = Finding.__dataclass_fields__
     texts = ("check", "severity", "column", "first_day", "last_day", "message")
-    return isinstance(item, dict) and set(item) == set(fields) and all(isinstance(item[name], str) for name in texts)
+    if not isinstance(item, dict) or set(item) != set(fields) or type(item["days"]) is not int:
+        return False
+    numbers = all(item[name] is None or type(item[name]) in (int, float) for name in ("value", "limit"))
+    return numbers and all(isinstance(item[name], str) for name in texts)
 
 
 def failures(findings: Iterable[Finding]) -> list[Finding]:

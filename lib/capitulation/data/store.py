@@ -31,7 +31,9 @@ FOLDER_NAME = re.compile(r"\d{8}T\d{6}Z(-\d{1,3})?")
 FILE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 KEPT_HEADERS = ("content-type", "last-modified", "etag")
 MAX_MANIFEST_BYTES = 5_000_000
-TEXT_FIELDS = ("licence", "attribution", "first_day", "last_day")
+DAY_FIELDS = ("first_day", "last_day")
+TEXT_FIELDS = ("licence", "attribution", *DAY_FIELDS)
+FILE_FIELDS = {"url": str, "query": dict, "bytes": int}
 FORMAT = 1
 
 
@@ -156,26 +158,40 @@ def read_snapshot(folder: Path) -> Snapshot:
     try:
         if (folder / MANIFEST).stat().st_size > MAX_MANIFEST_BYTES:
             raise ValueError("too large")
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        _check_manifest(manifest, provider)
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text, parse_constant=_no_number)
+        _check_manifest(manifest, provider, quarantined=folder.parent.parent.name == QUARANTINE)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"snapshot {name}: {MANIFEST} cannot be used ({one_line(error, 100)}); refused") from None
     return Snapshot(provider, folder, manifest)
 
 
-def _check_manifest(manifest: Any, provider: str) -> None:
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
+
+
+def _check_manifest(manifest: Any, provider: str, *, quarantined: bool) -> None:
+    if manifest["quarantined"] is not quarantined:
+        raise ValueError("quarantined, but not among the quarantined" if not quarantined else "not quarantined")
     if manifest["format"] != FORMAT or manifest["provider"] != provider:
         raise ValueError("of another format or provider")
     if dt.datetime.fromisoformat(manifest["retrieved_at"]).tzinfo is None:
         raise ValueError("retrieved_at without time zone")
-    texts = [manifest[name] for name in TEXT_FIELDS] + list(manifest["notes"])
-    if not all(isinstance(text, str) for text in texts) or not all(map(is_finding, manifest["findings"])):
+    notes, findings = manifest["notes"], manifest["findings"]
+    texts = [manifest[name] for name in TEXT_FIELDS] + notes
+    if not isinstance(findings, list) or not all(map(is_finding, findings)) or type(manifest["rows"]) is not int:
         raise ValueError("a field is not of its kind")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a field is not text")
+    for name in DAY_FIELDS:
+        dt.date.fromisoformat(manifest[name])
     if not manifest["files"]:
         raise ValueError("no files")
     for name, facts in manifest["files"].items():
-        if not FILE_NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]) or "url" not in facts:
+        if not FILE_NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]{64}", facts["sha256"]):
             raise ValueError("a file name or digest is not one of this store")
+        if not all(type(facts[field]) is kind for field, kind in FILE_FIELDS.items()):
+            raise ValueError("a fact of a file is not of its kind")
 
 
 def verify_snapshot(folder: Path) -> Snapshot:
