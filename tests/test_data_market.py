@@ -15,6 +15,7 @@ from capitulation.data.market import fetch, load_market, read_market, save_marke
 from capitulation.errors import DataError, InputError, SourceUnavailable
 from capitulation.params import make_params
 from capitulation.paths import raw_folder
+from capitulation.report import fingerprint
 
 FAST = Policy(connect_seconds=0.5, read_seconds=0.5, total_seconds=1.5, tries=2, backoff_seconds=0.01)
 DAY = pd.Timedelta(days=1)
@@ -88,6 +89,27 @@ def test_a_stale_snapshot_is_renewed_and_a_young_one_kept(server):
     load(max_age_days=0.5)
     assert len(server.requests) > asked
     assert len(store.snapshot_folders("coinmetrics")) == 2
+
+
+def test_a_snapshot_from_the_future_is_renewed(server):
+    """Fetched while the clock was wrong, it would otherwise pass for fresh for years."""
+    load()
+    age("coinmetrics", -400)
+    asked = len(server.requests)
+    market = load()
+    assert len(server.requests) > asked
+    assert 0 <= market.age_days < 0.1
+
+
+@pytest.mark.parametrize(("max_age_days", "days"), [(0, 0), (1, 0.9), (1, 1.0), (1, 400), (1, -400)])
+def test_a_report_counts_as_unchanged_only_where_no_fetch_is_due(server, max_age_days, days):
+    load()
+    age("coinmetrics", days)
+    params = make_params({"max_age_days": max_age_days})
+    asked = len(server.requests)
+    known = fingerprint.data_key(params)
+    load(max_age_days=max_age_days)
+    assert bool(known) == (len(server.requests) == asked)
 
 
 def test_a_stale_snapshot_is_used_with_its_age_when_nothing_can_be_fetched(server):

@@ -76,6 +76,7 @@ WRONG = {
     "profile with a repeated name": (["--params", "twice.yml"], ["'fast_days'", "twice"]),
     "profile is a device": (["--params", "/dev/zero"], ["/dev/zero", "regular file"]),
     "DATA missing": (["--data", "nowhere.csv"], ["nowhere.csv", "No such file"]),
+    "DATA with a name too long": (["--data", "a" * 300], ["DATA=aaa", "name too long"]),
     "DATA empty": (["--data", "empty.csv"], ["empty.csv", "empty"]),
     "DATA without rows": (["--data", "header.csv"], ["header.csv", "no rows"]),
     "DATA without HashRate": (["--data", "no-hash-rate.csv"], ["HashRate", "missing"]),

@@ -182,3 +182,16 @@ def test_data_key_follows_content_not_time(tmp_path):
     assert fingerprint.data_key(params) != key
     path.unlink()
     assert fingerprint.data_key(params) == ""
+
+
+def test_a_data_file_that_cannot_be_read_has_no_key(tmp_path, monkeypatch):
+    """Why it cannot is said where it is loaded, with the exit code of a wrong DATA."""
+    assert fingerprint.data_key(make_params({"data": "a" * 300})) == ""
+    file = tmp_path / "btc.csv"
+    file.write_text("a")
+
+    def refused(_path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(fingerprint, "file_digest", refused)
+    assert fingerprint.data_key(make_params({"data": str(file)})) == ""

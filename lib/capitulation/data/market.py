@@ -103,7 +103,8 @@ def _simulated(params: Any, notes: tuple[str, ...] = ()) -> Market:
     )
 
 
-def _age_days(snapshot: store.Snapshot, now: dt.datetime) -> float:
+def age_days(snapshot: store.Snapshot, now: dt.datetime) -> float:
+    """Days since the snapshot was fetched, negative where a clock was wrong."""
     return round((now - snapshot.retrieved_at).total_seconds() / SECONDS_PER_DAY, 2)
 
 
@@ -120,7 +121,7 @@ def _from_snapshot(snapshot: store.Snapshot, panel: pd.DataFrame, params: Any, n
         snapshot=snapshot.name,
         licence=facts["licence"],
         attribution=facts["attribution"],
-        age_days=_age_days(snapshot, store.utc_now()),
+        age_days=age_days(snapshot, store.utc_now()),
         notes=(*facts["notes"], *notes),
         findings=tuple(facts["findings"]),
         files=tuple(raw),
@@ -148,11 +149,14 @@ def other_panels(market: Market) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _good_enough(snapshot: store.Snapshot, params: Any, now: dt.datetime) -> bool:
-    """Whether no fetch is needed: fetched within max_age_days, or it already holds the day that is asked for."""
-    if params.as_of and snapshot.manifest.get("last_day", "") >= params.as_of:
+def is_fresh(snapshot: store.Snapshot, params: Any, now: dt.datetime) -> bool:
+    """Whether no fetch is needed: fetched within max_age_days, or it already holds the day that is asked for.
+
+    A snapshot from the future, fetched while the clock was wrong, is not fresh.
+    """
+    if params.as_of and snapshot.manifest["last_day"] >= params.as_of:
         return True
-    return _age_days(snapshot, now) < params.max_age_days
+    return 0 <= age_days(snapshot, now) < params.max_age_days
 
 
 def _from_provider(name: str, params: Any, offline: bool, policy: Policy, progress: Progress) -> Market:
@@ -160,7 +164,7 @@ def _from_provider(name: str, params: Any, offline: bool, policy: Policy, progre
     snapshot, panel, refused = acquire.newest_panel(name)
     for line in refused:
         progress(line)
-    if snapshot is not None and (offline or _good_enough(snapshot, params, store.utc_now())):
+    if snapshot is not None and (offline or is_fresh(snapshot, params, store.utc_now())):
         return _from_snapshot(snapshot, panel, params, refused)
     if offline:
         raise SourceUnavailable(f"{name}: no snapshot in data/raw and no fetch allowed; run `make fetch SOURCE={name}`")
@@ -169,7 +173,7 @@ def _from_provider(name: str, params: Any, offline: bool, policy: Policy, progre
     except (SourceUnavailable, DataError) as error:
         if snapshot is None:
             raise _unusable(error, name, refused) from None
-        age = _age_days(snapshot, store.utc_now())
+        age = age_days(snapshot, store.utc_now())
         note = f"{one_line(error, 400)}; used the last good snapshot {snapshot.name}, {age:.1f} days old"
         progress(note)
         return _from_snapshot(snapshot, panel, params, (*refused, note))

@@ -19,7 +19,6 @@ from capitulation.report.imports import LIBRARY, imported_names, modules, needed
 from capitulation.report.notebooks import Notebook, parameters_for
 from capitulation.report.record import file_digest, versions
 
-SECONDS_PER_DAY = 86_400
 PREFERRED_SOURCE = "coinmetrics"
 SKIPPED_FOLDERS = {"__pycache__"}
 
@@ -41,24 +40,31 @@ def run_key(notebooks: Sequence[Notebook], params: Params) -> str:
 def data_key(params: Params) -> str:
     """What identifies the raw data a run would use, found without reading them into a panel; "" if it must fetch."""
     if params.data:
-        path = Path(params.data)
-        return f"file:{path.name}:{file_digest(path)}" if path.is_file() else ""
+        return _file_key(Path(params.data))
     if params.source == "simulated":
         return "simulated"
     return _snapshot_key(PREFERRED_SOURCE if params.source == "auto" else params.source, params)
 
 
+def _file_key(path: Path) -> str:
+    """Name and digest of a local file; "" where it cannot be read, which loading it will explain."""
+    try:
+        return f"file:{path.name}:{file_digest(path)}" if path.is_file() else ""
+    except OSError:
+        return ""
+
+
 def _snapshot_key(provider: str, params: Params) -> str:
     from capitulation.data import store
+    from capitulation.data.market import age_days, is_fresh
 
     snapshot, refused = store.newest_snapshot(provider)
     if snapshot is None or refused:
         return ""
-    days = (store.utc_now() - snapshot.retrieved_at).total_seconds() / SECONDS_PER_DAY
-    holds_as_of = params.as_of and snapshot.manifest.get("last_day", "") >= params.as_of
-    if not holds_as_of and round(days, 2) > params.max_age_days:
+    now = store.utc_now()
+    if not is_fresh(snapshot, params, now):
         return ""
-    age = 0 if params.as_of else math.floor(days)
+    age = 0 if params.as_of else math.floor(age_days(snapshot, now))
     return f"snapshot:{snapshot.name}:{age}:{digest(dict(snapshot.manifest))}"
 
 
