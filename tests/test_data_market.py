@@ -135,6 +135,14 @@ def test_a_snapshot_that_holds_the_day_asked_for_is_never_too_old(server, panel)
     assert market.age_days == 0.0
 
 
+def test_no_finding_speaks_of_a_day_after_as_of(server, panel):
+    broken = panel.copy()
+    broken.loc[broken.index[270:274], ["hash_rate_ehs", "difficulty"]] = float("nan")
+    server.serve_all(broken)
+    assert [item["check"] for item in load().findings] == ["gap"]
+    assert load(as_of=f"{panel.index[250]:%Y-%m-%d}", sample_start="2020-01-01").findings == ()
+
+
 @pytest.mark.parametrize("source", ["blockchain_com", "mempool_space"])
 def test_an_insisted_source_yields_its_own_panel(server, panel, source):
     market = load(source=source)

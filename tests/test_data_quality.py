@@ -174,6 +174,20 @@ def test_findings_become_a_table_failures_first(panel):
     assert q.findings_table([]).columns.tolist() == table.columns.tolist()
 
 
+def test_what_was_found_later_is_not_known_earlier(panel):
+    """With as_of, no finding may speak of a later day; what earlier days show is found again."""
+    gaps = changed(changed(panel, "hash_rate_ehs", slice(100, 102), np.nan), "hash_rate_ehs", slice(300, 304), np.nan)
+    revised = changed(changed(gaps, "price_usd", slice(50, 51), 1.02), "fees_btc", slice(350, 351), 2.0)
+    found_now = [f.as_dict() for f in q.check_panel(revised) + q.compare_panels(revised, gaps)]
+    assert {f["check"] for f in found_now} == {"gap", "revised"}
+    assert len(found_now) == 3
+    known = q.known_by_the_end(found_now, revised.iloc[:200])
+    assert [(f["check"], f["column"], f["days"]) for f in known] == [
+        ("gap", "hash_rate_ehs", 2), ("revised", "price_usd", 1),
+    ]  # fmt: skip
+    assert all(f["last_day"] < f"{revised.index[200]:%Y-%m-%d}" and "304" not in f["message"] for f in known)
+
+
 def test_stored_findings_are_told_from_others(panel):
     [finding] = q.check_panel(changed(panel, "fees_btc", slice(-10, None), np.nan))
     assert q.is_finding(finding.as_dict())

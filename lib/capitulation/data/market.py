@@ -57,9 +57,11 @@ class Market:
 
 
 def _finish(panel: pd.DataFrame, params: Any, **provenance: Any) -> Market:
-    panel = panels.validate_panel(panels.cut(panel, params.as_of))
+    whole, panel = panel, panels.validate_panel(panels.cut(panel, params.as_of))
     if params.as_of:
         provenance["age_days"] = float((pd.Timestamp(params.as_of) - panel.index[-1]).days)
+    if len(panel) < len(whole):
+        provenance["findings"] = quality.known_by_the_end(provenance.get("findings", ()), panel)
     return Market(panel=panel, digest=panels.panel_digest(panel), **provenance)
 
 

@@ -27,6 +27,7 @@ DIFFICULTY_LANDMARKS = {
     "2024-01-01": 7.20e13,
     "2026-01-01": 1.48e14,
 }
+COMPARISONS = ("shrunk", "lost_column", "revised", "providers")
 SCALE_FACTOR = 100.0
 """This far from the landmarks is a wrong unit: units differ by 1000, history from the curve by less than 10."""
 USUAL_BLOCKS = (72.0, 288.0)
@@ -95,6 +96,16 @@ def is_finding(item: object) -> bool:
         return False
     numbers = all(item[name] is None or type(item[name]) in (int, float) for name in ("value", "limit"))
     return numbers and all(isinstance(item[name], str) for name in texts)
+
+
+def known_by_the_end(findings: Iterable[Mapping], panel: pd.DataFrame) -> tuple[dict[str, object], ...]:
+    """What could be found on the last day of `panel`, cut at an earlier day than `findings` were made on.
+
+    The checks of the panel alone are made again; comparisons with other panels stay where all their days are known.
+    """
+    last = f"{panel.index[-1]:%Y-%m-%d}"
+    compared = [dict(item) for item in findings if item["check"] in COMPARISONS and item["last_day"] <= last]
+    return (*(finding.as_dict() for finding in check_panel(panel)), *compared)
 
 
 def failures(findings: Iterable[Finding]) -> list[Finding]:
