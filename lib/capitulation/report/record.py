@@ -18,7 +18,7 @@ RUN_FILE = "run.json"
 TIMINGS_FILE = "timings.json"
 FORMAT = 1
 PARTS = {"parameters": dict, "market": dict, "versions": dict, "tables": dict, "notebooks": list}
-MARKET_PARTS = {"simulated", "snapshot", "digest"}
+MARKET_PARTS = {"simulated": bool, "snapshot": str, "digest": str, "age_days": float | int | None, "notes": list}
 NOTEBOOK_PARTS = {"name": str, "key": str, "files": list}
 PACKAGES = (
     "arch", "ipykernel", "matplotlib", "nbclient", "nbconvert", "numpy", "pandas", "papermill", "scipy", "seaborn",
@@ -80,12 +80,20 @@ def _is_record(facts: Any) -> bool:
     if not isinstance(facts, dict) or not all(isinstance(facts.get(name), kind) for name, kind in PARTS.items()):
         return False
     notebooks = facts["notebooks"]
-    if not all(isinstance(item, dict) for item in notebooks) or not facts["market"].keys() >= MARKET_PARTS:
+    if not all(isinstance(item, dict) for item in notebooks) or not _is_market(facts["market"]):
         return False
     if not all(isinstance(item.get(name), kind) for item in notebooks for name, kind in NOTEBOOK_PARTS.items()):
         return False
     names = [*facts["tables"], *(item["name"] for item in notebooks), *(f for item in notebooks for f in item["files"])]
     return all(isinstance(name, str) and _stays_inside(name) for name in names)
+
+
+def _is_market(facts: Mapping[str, Any]) -> bool:
+    """Whether what is read from a record's market has its kind; records of earlier versions name no `others`."""
+    if not all(name in facts and isinstance(facts[name], kind) for name, kind in MARKET_PARTS.items()):
+        return False
+    others = facts.get("others", [])
+    return isinstance(others, list) and all(isinstance(text, str) for text in [*facts["notes"], *others])
 
 
 def _stays_inside(name: str) -> bool:
@@ -128,6 +136,9 @@ def market_facts(market: Any) -> dict[str, Any]:
         "attribution": market.attribution,
         "age_days": market.age_days,
         "notes": list(market.notes),
+        "findings": [dict(finding) for finding in market.findings],
+        "files": [dict(facts) for facts in market.files],
+        "others": list(market.others),
         "first_day": days[0].strftime("%Y-%m-%d"),
         "last_day": days[-1].strftime("%Y-%m-%d"),
         "n_days": len(days),

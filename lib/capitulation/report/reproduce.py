@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from capitulation.data.store import SnapshotMissing
+from capitulation.data.store import SnapshotMissing, find_snapshot
 from capitulation.errors import DataError, InputError, one_line
 from capitulation.params import Params, make_params
 from capitulation.paths import notebooks_folder
@@ -50,11 +51,30 @@ def recorded_market(folder: Path, facts: Mapping[str, Any], params: Params, prog
     except (SnapshotMissing, InputError) as error:
         reason = one_line(error, 200)
     if not reason:
-        return market, f"data from {wanted['snapshot']}"
+        return _as_recorded(market, wanted), f"data from {wanted['snapshot']}{_gone(wanted)}"
     copy = read_market(folder / "market")
     if copy.digest != wanted["digest"]:
         raise DataError(f"reports/{folder.name}/market: not the data that {record.RUN_FILE} speaks of; refused")
     return copy, f"data from the copy in the report ({wanted['snapshot']}: {reason})"
+
+
+def _as_recorded(market: Any, wanted: Mapping[str, Any]) -> Any:
+    """`market` with what was known of it then: its age, its remarks, the snapshots that it was compared with."""
+    others = tuple(wanted.get("others", market.others))
+    return replace(market, age_days=wanted["age_days"], notes=tuple(wanted["notes"]), others=others)
+
+
+def _gone(wanted: Mapping[str, Any]) -> str:
+    """Snapshots that the market was compared with then and cannot be now, in words."""
+    names = [name for name in wanted.get("others", ()) if not _is_stored(name)]
+    return f"; no longer stored, so not compared with: {one_line(', '.join(names), 200)}" if names else ""
+
+
+def _is_stored(name: str) -> bool:
+    try:
+        return bool(find_snapshot(name))
+    except DataError:
+        return False
 
 
 def _from_origin(wanted: Mapping[str, Any], params: Params, progress: Progress) -> Any:
