@@ -96,6 +96,38 @@ def test_overrides_win_over_the_profile_and_the_profile_over_defaults(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("030", 30),
+        ("-0", 0),
+        ("+3", 3),
+        ("1e3", 1000),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("1.0e+3", 1000),
+        ("[7,030]", [7, 30]),
+    ],
+)
+def test_numbers_mean_what_a_reader_takes_them_for(text, value):
+    """In YAML 1.1 a leading zero makes a number octal and a colon makes it base 60."""
+    name = "horizons_days" if isinstance(value, list) else "fee_bps"
+    extra = {"primary_horizon_days": 7} if isinstance(value, list) else {}
+    assert getattr(make_params(parse_overrides(f"{name}={text}") | extra), name) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("fast_days=1:30", "fast_days='1:30'"), ("fast_days=0x1f", "fast_days='0x1f'"), 
+     ("as_of=2026-13-45", "as_of='2026"), ("fee_bps=.inf", "fee_bps='.inf'"), ("fast_days=1" + "0" * 5000, "fast_days='1000")],
+)  # fmt: skip
+def test_what_only_looks_like_a_number_or_a_day_is_refused_by_name(text, shown):
+    with pytest.raises(InputError) as caught:
+        make_params(parse_overrides(text), "SET")
+    _one_clear_line(caught.value)
+    assert str(caught.value).startswith(shown)
+
+
+@pytest.mark.parametrize(
     "text", ["fast_days", "=3", "fast_days:3", "fast_days=[1", "fast_days=!!python/object:os.system"]
 )
 def test_unreadable_overrides_are_refused(text):

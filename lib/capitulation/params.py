@@ -13,7 +13,7 @@ import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -37,6 +37,9 @@ ANCHORS = ("start", "recovery", "buy", "in_state")
 SOURCES = ("auto", "coinmetrics", "mempool_space", "blockchain_com", "simulated")
 GENESIS_DAY = dt.date(2009, 1, 3)
 MAX_PROFILE_BYTES = 100_000
+NUMBERS_AND_DAYS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+DECIMAL_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,17})\Z", re.ASCII)
+DECIMAL_FRACTION = re.compile(r"[-+]?(\d{1,18}\.\d{0,18}|\.\d{1,18}|\d{1,18}(?=e))(e[-+]?\d{1,3})?\Z", re.ASCII)
 WRONG_TAG = (AttributeError, LookupError, TypeError, ArithmeticError)
 """What PyYAML raises for `!!bool x` and the like."""
 
@@ -352,7 +355,16 @@ def parse_overrides(text: str) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a short text can stand for billions of values, and without repeated keys."""
+    """YAML without aliases, by which a short text can stand for billions of values, and without repeated keys.
+
+    Only decimal numbers are numbers: to YAML 1.1 `030` is 24 and `1:30` is 90. Whatever else looks like a number or a
+    day stays text, so that the field it is given for judges it by name.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in NUMBERS_AND_DAYS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -365,6 +377,10 @@ class _PlainLoader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.YAMLError(f"{one_line(twice, 60)!r} is given twice")
         return super().construct_mapping(node, deep)
+
+
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", DECIMAL_INTEGER, list("-+0123456789"))
+_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL_FRACTION, list("-+.0123456789"))
 
 
 def _safe_yaml(text: str, where: str) -> Any:
