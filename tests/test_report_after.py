@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from capitulation.report import record
 from capitulation.report.bundle import bundle
 from capitulation.report.compare import compare_runs
 from capitulation.report.differences import changed_values, differences, matched_episodes, revised_days
+from capitulation.report.publish import run_lock
 from capitulation.report.reproduce import reproduce, verdict
 from capitulation.report.run import make_report
 from report_help import cells_notebook, loader, make_home, small_market, small_panel, write_notebook
@@ -102,6 +104,31 @@ def test_report_does_not_differ_from_itself(home):
     assert "a and a hold the same figures." in compare_runs("a", "a").read_text()
 
 
+def test_a_comparison_waits_for_a_report_that_is_being_made(home):
+    """Else it could read one half of the old report and one half of the new."""
+    for run in ("a", "b"):
+        fake_report(home, run, small_market(), [("2014-02-01", "2014-03-01")])
+    lines, held, release = [], threading.Event(), threading.Event()
+
+    def hold():
+        with run_lock("b", lines.append):
+            held.set()
+            release.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(5)
+
+    def say(line):
+        lines.append(line)
+        release.set()
+
+    path = compare_runs("b", "a", progress=say)
+    holder.join()
+    assert lines == ["report 'b' is being made by another process: waiting for it"]
+    assert [found.name for found in path.parent.iterdir()] == ["b-and-a.html"]
+
+
 @pytest.mark.parametrize("names", [("a", "missing"), ("../a", "a"), ("a", "/etc")])
 def test_comparing_what_is_not_there(home, names):
     fake_report(home, "a", small_market(), [])
@@ -116,6 +143,15 @@ def test_bundle_holds_report_and_tables_and_is_the_same_twice(home):
     assert zipfile.ZipFile(path).namelist() == ["a/report.html", "a/run.json", "a/tables/episodes.csv"]
     assert bundle("a").read_bytes() == first
     assert sorted(p.name for p in (home / "reports").iterdir()) == [".locks", "a", "a.zip"]
+
+
+def test_a_bundle_clears_up_after_its_own_run_only(home):
+    """A run may be called a.zip-b: its staging folder begins like the leftovers of a's bundle."""
+    fake_report(home, "a", small_market(), [])
+    (home / "reports" / ".a.zip-99").write_text("left behind by a killed process")
+    (home / "reports" / ".a.zip-b.staging-7").mkdir()
+    bundle("a")
+    assert {p.name for p in (home / "reports").glob(".a*")} == {".a.zip-b.staging-7"}
 
 
 SOURCE = (

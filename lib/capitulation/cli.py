@@ -107,7 +107,7 @@ def compare(options: argparse.Namespace) -> int:
 
     if not options.a or not options.b:
         raise InputError("name both reports: make compare A=run1 B=run2")
-    print(compare_runs(options.a, options.b))
+    print(compare_runs(options.a, options.b, progress=_say))
     return 0
 
 
@@ -135,6 +135,8 @@ def check_data(options: argparse.Namespace) -> int:
     rows = verify()
     for row in rows:
         print(row)
+    if not rows:
+        _say("no snapshot in data/raw: nothing to verify; make fetch stores one")
     return 0 if all(row.good for row in rows) else 1
 
 

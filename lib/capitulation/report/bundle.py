@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from capitulation.paths import reports_folder
-from capitulation.report.publish import open_report, run_lock
+from capitulation.report.publish import hidden, open_report, run_lock
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)
 FILES = ("report.html", "run.json", "state.json", "tables/*.csv")
@@ -24,7 +24,7 @@ def bundle(run: str) -> Path:
 def _write(folder: Path, run: str) -> Path:
     """The zip, written beside its place and moved there; the run's lock keeps the report as it is meanwhile."""
     target = reports_folder() / f"{run}.zip"
-    for stale in reports_folder().glob(f".{run}.zip-*"):
+    for stale in hidden(run, "zip"):
         stale.unlink(missing_ok=True)
     partial = target.with_name(f".{run}.zip-{os.getpid()}")
     try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from capitulation.report import markup
 from capitulation.report.differences import SHOWN_REVISIONS, differences
 from capitulation.report.names import COMPARISONS
 from capitulation.report.pages import fill
-from capitulation.report.publish import open_report
+from capitulation.report.publish import open_report, run_lock
 from capitulation.report.record import require_record
 from capitulation.tables import html_table
 from capitulation.words import count
@@ -30,19 +32,37 @@ PARTS = {
 FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
 
 
-def compare_runs(a: str, b: str) -> Path:
-    """Write reports/compare/<a>-and-<b>.html and give its path; `InputError` where a report is missing."""
+def compare_runs(a: str, b: str, progress: Callable[[str], None] = lambda line: None) -> Path:
+    """Write reports/compare/<a>-and-<b>.html and give its path; `InputError` where a report is missing.
+
+    The locks of both runs keep the reports as they are meanwhile.
+    """
     one, other = open_report(a), open_report(b)
+    with ExitStack() as locks:
+        for run in sorted({a, b}):
+            locks.enter_context(run_lock(run, progress))
+        return _write(a, b, _page(a, b, one, other))
+
+
+def _page(a: str, b: str, one: Path, other: Path) -> str:
     simulated = any(require_record(folder)["market"]["simulated"] for folder in (one, other))
     found = differences(one, other)
     sections = [_section(name, frame, a, b) for name, frame in found.items() if not frame.empty]
     same = [PARTS[name][0].lower() for name, frame in found.items() if frame.empty]
-    page = fill(
-        "compare.html.j2", a=a, b=b, sentence=sentence(found, a, b), sections=sections, same=same, simulated=simulated
-    )
+    told = sentence(found, a, b)
+    return fill("compare.html.j2", a=a, b=b, sentence=told, sections=sections, same=same, simulated=simulated)
+
+
+def _write(a: str, b: str, page: str) -> Path:
+    """The page, written beside its place and moved there."""
     target = reports_folder() / COMPARISONS / f"{a}-and-{b}.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
+    partial = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
     return target
 
 

@@ -50,15 +50,15 @@ def run_lock(run: str, progress: Callable[[str], None]) -> Iterator[None]:
 def new_staging(run: str) -> Path:
     """A fresh staging folder for `run`; what a killed run left is removed. Call it with the lock held."""
     recover(run)
-    for stale in _hidden(run, "staging"):
+    for stale in hidden(run, "staging"):
         shutil.rmtree(stale, ignore_errors=True)
     staging = reports_folder() / f".{run}.staging-{os.getpid()}"
     staging.mkdir(parents=True)
     return staging
 
 
-def _hidden(run: str, kind: str) -> list[Path]:
-    """Hidden folders of `run`, `.run.kind-<process>`, never those of a run whose name only begins alike."""
+def hidden(run: str, kind: str) -> list[Path]:
+    """Hidden folders and files of `run`, `.run.kind-<process>`, never those of a run whose name only begins alike."""
     name = re.compile(rf"\.{re.escape(check_run_name(run))}\.{kind}-\d+")
     return sorted(path for path in reports_folder().glob(f".{run}.{kind}-*") if name.fullmatch(path.name))
 
@@ -66,7 +66,7 @@ def _hidden(run: str, kind: str) -> list[Path]:
 def recover(run: str) -> None:
     """Put the previous report back if a process died between moving it aside and moving the new one in."""
     target = published_folder(run)
-    aside = _hidden(run, "old")
+    aside = hidden(run, "old")
     if aside and not target.exists():
         with contextlib.suppress(FileNotFoundError):
             aside[-1].rename(target)
@@ -122,7 +122,7 @@ def _move_aside(staging: Path, target: Path, run: str) -> None:
 def open_report(run: str) -> Path:
     """The folder of a published report; `InputError` if there is none of that name."""
     folder = published_folder(run)
-    if not folder.exists() and _hidden(run, "old"):
+    if not folder.exists() and hidden(run, "old"):
         with run_lock(run, lambda line: None):
             recover(run)
     if not (folder / "run.json").is_file():
