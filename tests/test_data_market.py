@@ -135,6 +135,16 @@ def test_a_snapshot_that_holds_the_day_asked_for_is_never_too_old(server, panel)
     assert market.age_days == 0.0
 
 
+def test_data_that_end_before_as_of_say_so(server, panel):
+    """A report as of a day that the data do not reach is a report of their last day, and says that it is."""
+    days = {n: (panel.index[-1] + n * DAY).strftime("%Y-%m-%d") for n in (0, 1, 2, 300)}
+    notes = {n: load(as_of=day, max_age_days=400).notes for n, day in days.items()}
+    assert notes[0] == notes[1] == ()
+    last = f"{panel.index[-1]:%Y-%m-%d}"
+    assert notes[300] == (f"the data end on {last}, 300 days before the day asked for, {days[300]}",)
+    assert len(notes[2]) == 1
+
+
 def test_no_finding_speaks_of_a_day_after_as_of(server, panel):
     broken = panel.copy()
     broken.loc[broken.index[270:274], ["hash_rate_ehs", "difficulty"]] = float("nan")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import local_server as ls
+from capitulation import cli
 from capitulation.data import atomic, store
 from capitulation.data.atomic import StoreError
 from capitulation.data.http import Response
@@ -187,6 +188,16 @@ def test_quarantined_answers_are_kept_and_listed_but_never_used():
     assert verdict.status == "quarantined"
     assert verdict.good
     assert "a wrong unit" in str(verdict)
+
+
+def test_having_nothing_to_verify_is_said(capsys):
+    assert cli.main(["check-data"]) == 0
+    assert capsys.readouterr().err == "no snapshot in data/raw: nothing to verify; make fetch stores one\n"
+    save()
+    assert cli.main(["check-data"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "good         coinmetrics/20260120T120000Z: 3 days, 2022-01-01 to 2022-01-03\n"
+    assert err == ""
 
 
 # --- a disk that does not play along -------------------------------------------------------------------------------

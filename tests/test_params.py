@@ -117,9 +117,14 @@ def test_numbers_mean_what_a_reader_takes_them_for(text, value):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("fast_days=1:30", "fast_days='1:30'"), ("fast_days=0x1f", "fast_days='0x1f'"), 
-     ("as_of=2026-13-45", "as_of='2026"), ("fee_bps=.inf", "fee_bps='.inf'"), ("fast_days=1" + "0" * 5000, "fast_days='1000")],
-)  # fmt: skip
+    [
+        ("fast_days=1:30", "fast_days='1:30'"),
+        ("fast_days=0x1f", "fast_days='0x1f'"),
+        ("as_of=2026-13-45", "as_of='2026"),
+        ("fee_bps=.inf", "fee_bps='.inf'"),
+        ("fast_days=1" + "0" * 5000, "fast_days='1000"),
+    ],
+)
 def test_what_only_looks_like_a_number_or_a_day_is_refused_by_name(text, shown):
     with pytest.raises(InputError) as caught:
         make_params(parse_overrides(text), "SET")

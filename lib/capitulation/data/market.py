@@ -60,9 +60,16 @@ def _finish(panel: pd.DataFrame, params: Any, **provenance: Any) -> Market:
     whole, panel = panel, panels.validate_panel(panels.cut(panel, params.as_of))
     if params.as_of:
         provenance["age_days"] = float((pd.Timestamp(params.as_of) - panel.index[-1]).days)
+        provenance["notes"] = (*provenance.get("notes", ()), *_too_early(panel, params.as_of, provenance["age_days"]))
     if len(panel) < len(whole):
         provenance["findings"] = quality.known_by_the_end(provenance.get("findings", ()), panel)
     return Market(panel=panel, digest=panels.panel_digest(panel), **provenance)
+
+
+def _too_early(panel: pd.DataFrame, as_of: str, days: float) -> tuple[str, ...]:
+    """A remark where the data end before `as_of`; the day before it may be the last complete one."""
+    text = f"the data end on {panel.index[-1]:%Y-%m-%d}, {days:.0f} days before the day asked for, {as_of}"
+    return (text,) if days > 1 else ()
 
 
 def _from_file(params: Any) -> Market:
