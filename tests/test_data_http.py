@@ -89,6 +89,7 @@ def test_a_lasting_fault_ends_in_one_line_within_the_limits(server, fault):
 def test_a_refused_connection_is_tried_again_and_then_named():
     with pytest.raises(FetchError, match=r"refused the connection \(3 tries\)"):
         fetch_bytes(f"{ls.refused_url()}/x", {}, FAST)
+    ls.record_outcome("service", "connection refused", 1, "tried again, then one clear line")
 
 
 def test_an_unknown_name_is_not_tried_again():
@@ -97,6 +98,7 @@ def test_an_unknown_name_is_not_tried_again():
         fetch_bytes("http://no-such-host.invalid/x", {}, FAST)
     assert "tries" not in str(caught.value)
     assert time.monotonic() - began < FAST.connect_seconds + 0.5
+    ls.record_outcome("service", "name that is not known (DNS)", 1, "one clear line")
 
 
 def test_a_name_server_that_never_answers_costs_the_connect_limit_only(monkeypatch):

@@ -105,7 +105,7 @@ def test_a_bad_file_is_one_line_with_exit_code_2(file, name):
     assert message.startswith("DATA=")
     assert "\n" not in message
     assert caught.value.exit_code == 2
-    ls.record_outcome("input", f"DATA file: {name}", 1, "one clear line")
+    ls.record_outcome("wrong input", f"DATA file: {name}", 1, "one clear line")
 
 
 def assert_no_harm(file):

@@ -74,6 +74,7 @@ TRANSPORT = {
     "endless redirect": ls.redirect("/loop"),
     "redirect to another scheme": ls.redirect("file:///etc/passwd"),
     "redirect to another host": ls.redirect("http://127.0.0.2:9/x"),
+    "JSON cut off": ls.ok(b'{"data": [{"asset": "btc", "time": "2022-01-01T00:00:00Z", "HashRa'),
     "JSON nested too deeply": ls.ok(b"[" * 200_000),
 }
 
@@ -270,6 +271,7 @@ def test_auto_with_nothing_stored_and_no_network_takes_the_simulated_market(serv
     assert market.source == "simulated"
     assert any(line.startswith("SIMULATED MARKET") for line in lines)
     assert ls.tree(raw_folder()) == {}
+    ls.record_outcome("service", "no network and nothing stored", 1, "the simulated market, which is said")
 
 
 def test_a_catalog_without_a_metric_is_said_and_the_rest_is_fetched(server, rows):

@@ -23,6 +23,7 @@ FAULT_TESTS = ("test_data_*.py", "test_report_publish.py", "test_report_run.py",
 PAGE_TEST = "test_reliability_page.py"  # of the page as it was before this run
 AREAS = {
     "service": "Services that misbehave",
+    "change": "Data that change",
     "crash": "Crashes, kills and interruptions",
     "disk": "Disks that do not play along",
     "concurrency": "Several at once",
