@@ -11,8 +11,11 @@ PYTHON := $(word 2,$(ENVIRONMENT))
 STAMP := $(word 3,$(ENVIRONMENT))
 CLI := $(PYTHON) -m capitulation.cli
 
-# Text from the user goes to the program through the environment only, so that no shell ever interprets it.
+# Text from the user goes to the program through the environment only, so that no shell ever interprets it; and letter by
+# letter, so that neither does make: DATA='$(shell …)' names a file.
 export RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE JSON A B DASK REPETITIONS
+$(foreach name,RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE JSON A B DASK REPETITIONS,\
+	$(eval override $(name) := $$(value $(name))))
 
 .PHONY: help setup report test test-slow fetch status watch lab compare bundle reproduce check-data calibrate bench screenshots \
 	docs lint format clean

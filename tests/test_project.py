@@ -117,3 +117,18 @@ def test_a_group_of_tests_keeps_to_one_worker(request):
     """pytest-xdist tells groups apart by a suffix of the test's name; some pytest versions silently drop it."""
     grouped = request.config.getoption("loadgroup", False)
     assert request.node.nodeid.endswith("@project") == bool(grouped)
+
+
+@pytest.mark.parametrize(
+    "text", ["$(shell touch {0})", "`touch {0}`", "a$b#c $(error x).csv", 'it\'s \\ "x"', "$(RUN)"]
+)
+def test_make_passes_on_text_letter_by_letter(tmp_path, text):
+    """Neither make nor a shell interprets what a user types."""
+    text = text.format(tmp_path / "touched")
+    program = tmp_path / "python"
+    program.write_text('#!/bin/sh\nprintf %s "$DATA"\n')
+    program.chmod(0o755)
+    command = ["make", "--silent", "report", f"PYTHON={program}", "STAMP=", f"DATA={text}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, text), done.stderr
+    assert not (tmp_path / "touched").exists()
