@@ -186,6 +186,14 @@ def test_a_secret_shows_up_nowhere(server, caplog):
     assert b"***" in answer.body
 
 
+@pytest.mark.parametrize("before", [0, 60, 80, 95])
+def test_a_secret_in_a_librarys_error_is_hidden_before_the_error_is_cut(before):
+    key = "s3cret/key+value"
+    for form in (key, "s3cret%2Fkey%2Bvalue"):
+        error = http._explained(ValueError("x" * before + form), "https://a.example", FAST, {"api_key": key})
+        assert "s3c" not in str(error)
+
+
 def test_addresses_are_written_down_without_user_and_query(server):
     server.serve("/x", ls.ok(BODY))
     url = server.url.replace("http://", "http://me:pw@")

@@ -180,10 +180,11 @@ def test_a_services_address_that_is_none_names_its_variable(server, monkeypatch,
 
 def test_auto_takes_another_providers_snapshot_before_it_simulates(server):
     load(source="blockchain_com")
+    age("blockchain_com", 40)
     break_all(server)
     market = load()
     assert market.source == "blockchain_com"
-    assert "instead" in market.notes[-1]
+    assert market.notes[-1].endswith("instead, 40.0 days old")
 
 
 def test_auto_without_anything_is_simulated_and_says_so(server, simulated):

@@ -56,22 +56,26 @@ def retry_after_seconds(value: str | None, now: dt.datetime | None = None) -> fl
 
 
 def hide(text: str, secrets: Mapping[str, str]) -> str:
-    """`text` with every secret value replaced by ***.
+    """`text` with every secret value, plain or percent-encoded, replaced by ***.
 
-    >>> hide("key=abc123", {"api_key": "abc123"})
-    'key=***'
+    >>> hide("key=abc/123, key=abc%2F123", {"api_key": "abc/123"})
+    'key=***, key=***'
     """
-    for value in secrets.values():
-        text = text.replace(value, HIDDEN) if value else text
+    for form in _forms(secrets):
+        text = text.replace(form, HIDDEN)
     return text
 
 
 def hide_bytes(body: bytes, secrets: Mapping[str, str]) -> bytes:
     """`body` with every secret value, plain or percent-encoded, replaced by ***: some answers repeat their question."""
-    for value in secrets.values():
-        for form in {value, quote(value, safe=""), quote_plus(value)} - {""}:
-            body = body.replace(form.encode(), HIDDEN.encode())
+    for form in _forms(secrets):
+        body = body.replace(form.encode(), HIDDEN.encode())
     return body
+
+
+def _forms(secrets: Mapping[str, str]) -> set[str]:
+    """How a secret may be written in an address."""
+    return {form for value in secrets.values() for form in (value, quote(value, safe=""), quote_plus(value))} - {""}
 
 
 def public_url(url: str) -> str:

@@ -241,9 +241,9 @@ def _explained(error: BaseException, url: str, policy: Policy, secrets: Mapping[
     if isinstance(error, httpx.ReadTimeout):
         return FetchError(f"{host}: no data for {policy.read_seconds:g} s", retry=True)
     if isinstance(error, httpx.TransportError | OSError):
-        return FetchError(f"{host}: the connection broke ({hide(one_line(error, 100), secrets)})", retry=True)
+        return FetchError(f"{host}: the connection broke ({one_line(hide(str(error), secrets), 100)})", retry=True)
     if isinstance(error, httpx.InvalidURL | httpx.HTTPError | ValueError):
-        return FetchError(f"{host}: {hide(one_line(error, 100), secrets)}")
+        return FetchError(f"{host}: {one_line(hide(str(error), secrets), 100)}")
     return error
 
 
