@@ -11,14 +11,17 @@ import time
 import pytest
 
 from capitulation.errors import InputError, ReportError
+from capitulation.params import make_params
 from capitulation.report import publish
+from capitulation.report.run import make_report
 from local_server import record_outcome
-from report_help import make_home
+from report_help import cells_notebook, loader, make_home, write_notebook
 
 
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
     monkeypatch.setenv("CAPITULATION_HOME", str(make_home(tmp_path, with_notebooks=False)))
+    write_notebook(tmp_path / "notebooks", "10-sum-up", cells_notebook("x = fast_days"))
     return tmp_path / "reports"
 
 
@@ -42,6 +45,33 @@ def test_new_report_replaces_the_old_whole(reports, monkeypatch, can_exchange):
         fill(staging, text)
         assert texts(publish.publish(staging, "a")) == {text}
     assert [path.name for path in reports.iterdir()] == ["a"]
+
+
+IN_THE_WAY = {
+    "a file": lambda place: place.write_text("mine"),
+    "a folder of the user's": lambda place: (place.mkdir(), (place / "mine.txt").write_text("mine")),
+    "a link to a folder": lambda place: place.symlink_to(place.parent, target_is_directory=True),
+    "a link to nowhere": lambda place: place.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_what_is_no_report_is_never_replaced(reports, what):
+    IN_THE_WAY[what](reports / "a")
+    before = {path.name for path in [*reports.iterdir(), *(reports / "a").glob("*.txt")]}
+    with pytest.raises(InputError, match="RUN=a: reports/a is there and no report"):
+        make_report(make_params(), "a", jobs=1, progress=lambda line: None, load=loader())
+    after = {path.name for path in [*reports.iterdir(), *(reports / "a").glob("*.txt")]}
+    assert after - {".locks"} == before
+    record_outcome("tampering", f"{what} where the report belongs", 1, "one line, exit 2, left as it is")
+
+
+def test_a_report_and_an_empty_folder_are_replaced(reports):
+    publish.check_place("a")
+    (reports / "a").mkdir()
+    publish.check_place("a")
+    fill(reports / "a", "a report")
+    publish.check_place("a")
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_others_kept(reports):

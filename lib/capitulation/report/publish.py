@@ -47,6 +47,16 @@ def run_lock(run: str, progress: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
+def check_place(run: str) -> None:
+    """`InputError` where something else than a report lies at a run's place: it would be replaced, and so lost."""
+    target = published_folder(run)
+    if not os.path.lexists(target):
+        return
+    is_folder = target.is_dir() and not target.is_symlink()
+    if not is_folder or (any(target.iterdir()) and not (target / "run.json").is_file()):
+        raise InputError(f"RUN={run}: reports/{run} is there and no report; move it away or choose another RUN")
+
+
 def new_staging(run: str) -> Path:
     """A fresh staging folder for `run`; what a killed run left is removed. Call it with the lock held."""
     recover(run)

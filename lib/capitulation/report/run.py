@@ -87,6 +87,7 @@ def _make(
             progress(f"simulated market, not real data: the report goes to reports/{run}/")
         key = key or fingerprint.run_key(notebooks, params)
         with publish.run_lock(run, progress):
+            publish.check_place(run)
             staging = publish.new_staging(run)
             try:
                 build = Build(run, params, market, notebooks, jobs, force, progress, key, staging)
