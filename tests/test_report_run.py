@@ -172,11 +172,12 @@ def test_simulated_market_goes_to_its_own_folder_with_a_banner(home):
 
 
 DRIVER = """
-import sys
+import signal, sys
 sys.path.insert(0, {tests!r})
 from report_help import loader
 from capitulation.params import make_params
-from capitulation.report.run import check_sample, make_report
+from capitulation.report.run import make_report
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 try:
     make_report(make_params(), "t", jobs=2, progress=lambda line: None, load=loader())
 except KeyboardInterrupt:
