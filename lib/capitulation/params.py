@@ -48,6 +48,11 @@ Anchor = Literal[ANCHORS]  # type: ignore[valid-type]
 Source = Literal[SOURCES]  # type: ignore[valid-type]
 
 
+def _field(default: Any, unit: str, description: str, **limits: Any) -> Any:
+    """A parameter with its unit, its meaning and what is allowed."""
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
+
+
 class Params(BaseModel):
     """Parameters of one run; immutable, unknown names refused.
 
@@ -57,184 +62,57 @@ class Params(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
-    source: Source = Field("auto", description="where the data come from", json_schema_extra={"unit": "name"})
-    data: str = Field(
-        "",
-        max_length=4096,
-        description="local CSV file in Coin Metrics' format, instead of a source",
-        json_schema_extra={"unit": "path"},
-    )
-    as_of: str = Field(
-        "",
-        description="last day known to the run; empty: the last complete day",
-        json_schema_extra={"unit": "date"},
-    )
-    max_age_days: float = Field(
-        1.0,
-        ge=0,
-        le=36500,
-        description="a snapshot younger than this is used without fetching",
-        json_schema_extra={"unit": "days"},
-    )
-    sample_start: str = Field(
-        "2014-01-01", description="first day of the study tables' sample", json_schema_extra={"unit": "date"}
-    )
+    source: Source = _field("auto", "name", "where the data come from")
+    data: str = _field("", "path", "local CSV file in Coin Metrics' format, instead of a source", max_length=4096)
+    as_of: str = _field("", "date", "last day known to the run; empty: the last complete day")
+    max_age_days: float = _field(1.0, "days", "a snapshot younger than this is used without fetching", ge=0, le=36500)
+    sample_start: str = _field("2014-01-01", "date", "first day of the study tables' sample")
 
-    fast_days: int = Field(30, ge=2, le=400, description="fast mean of hash rate", json_schema_extra={"unit": "days"})
-    slow_days: int = Field(60, ge=3, le=800, description="slow mean of hash rate", json_schema_extra={"unit": "days"})
-    price_fast_days: int = Field(
-        10, ge=1, le=400, description="fast mean of price in the buy rule", json_schema_extra={"unit": "days"}
-    )
-    price_slow_days: int = Field(
-        20, ge=2, le=800, description="slow mean of price in the buy rule", json_schema_extra={"unit": "days"}
-    )
-    min_days: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description="shortest episode kept by the filtered list",
-        json_schema_extra={"unit": "days"},
-    )
-    min_depth_z: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="smallest |depth_z| kept by the filtered list",
-        json_schema_extra={"unit": "standard errors"},
-    )
+    fast_days: int = _field(30, "days", "fast mean of hash rate", ge=2, le=400)
+    slow_days: int = _field(60, "days", "slow mean of hash rate", ge=3, le=800)
+    price_fast_days: int = _field(10, "days", "fast mean of price in the buy rule", ge=1, le=400)
+    price_slow_days: int = _field(20, "days", "slow mean of price in the buy rule", ge=2, le=800)
+    min_days: int = _field(0, "days", "shortest episode kept by the filtered list", ge=0, le=1000)
+    min_depth_z: float = _field(0.0, "standard errors", "smallest |depth_z| kept by the filtered list", ge=0, le=100)
 
     # Thresholds of the rules that have no published one were set so that each holds on a minority of days, before
     # any return was looked at.
-    drawdown_mean_days: int = Field(
-        30,
-        ge=1,
-        le=400,
-        description="mean of hash rate for the drawdown rule",
-        json_schema_extra={"unit": "days"},
+    drawdown_mean_days: int = _field(30, "days", "mean of hash rate for the drawdown rule", ge=1, le=400)
+    drawdown_threshold: float = _field(0.05, "fraction", "drawdown of hash rate from its running peak", gt=0, lt=1)
+    retargets_k: int = _field(3, "retargets", "negative retargets needed", ge=1, le=100)
+    retargets_n: int = _field(5, "retargets", "retargets looked back on", ge=1, le=100)
+    compression_threshold: float = _field(
+        0.03, "fraction", "difficulty ribbon: coefficient of variation below this", gt=0, lt=1
     )
-    drawdown_threshold: float = Field(
-        0.05,
-        gt=0,
-        lt=1,
-        description="drawdown of hash rate from its running peak",
-        json_schema_extra={"unit": "fraction"},
+    puell_threshold: float = _field(0.5, "ratio", "Puell multiple below this", gt=0, lt=10)
+    hashprice_stress_ratio: float = _field(
+        0.5, "ratio", "hashprice below this share of its mean of the past year", gt=0, lt=2
     )
-    retargets_k: int = Field(
-        3, ge=1, le=100, description="negative retargets needed", json_schema_extra={"unit": "retargets"}
-    )
-    retargets_n: int = Field(
-        5, ge=1, le=100, description="retargets looked back on", json_schema_extra={"unit": "retargets"}
-    )
-    compression_threshold: float = Field(
-        0.03,
-        gt=0,
-        lt=1,
-        description="difficulty ribbon: coefficient of variation below this",
-        json_schema_extra={"unit": "fraction"},
-    )
-    puell_threshold: float = Field(
-        0.5, gt=0, lt=10, description="Puell multiple below this", json_schema_extra={"unit": "ratio"}
-    )
-    hashprice_stress_ratio: float = Field(
-        0.5,
-        gt=0,
-        lt=2,
-        description="hashprice below this share of its mean of the past year",
-        json_schema_extra={"unit": "ratio"},
-    )
-    power_price_usd_kwh: float = Field(
-        0.07, gt=0, lt=10, description="power price of miners", json_schema_extra={"unit": "USD/kWh"}
-    )
-    fleet_share_threshold: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description="share of the recent rig fleet under breakeven",
-        json_schema_extra={"unit": "fraction"},
-    )
+    power_price_usd_kwh: float = _field(0.07, "USD/kWh", "power price of miners", gt=0, lt=10)
+    fleet_share_threshold: float = _field(0.5, "fraction", "share of the recent rig fleet under breakeven", gt=0, le=1)
 
-    horizons_days: list[int] = Field(
-        [7, 30, 60, 90, 180, 365],
-        min_length=1,
-        max_length=12,
-        description="forward-return horizons",
-        json_schema_extra={"unit": "days"},
+    horizons_days: list[int] = _field(
+        [7, 30, 60, 90, 180, 365], "days", "forward-return horizons", min_length=1, max_length=12
     )
-    entry_lag_days: int = Field(
-        1,
-        ge=0,
-        le=30,
-        description="days between a signal's day and the close it is traded at",
-        json_schema_extra={"unit": "days"},
+    entry_lag_days: int = _field(1, "days", "days between a signal's day and the close it is traded at", ge=0, le=30)
+    primary_definition: Definition = _field("hash_ribbons", "name", "rule of the one primary test")
+    primary_anchor: Anchor = _field("recovery", "name", "anchor of the one primary test")
+    primary_horizon_days: int = _field(90, "days", "horizon of the one primary test", ge=1, le=1500)
+    confidence: float = _field(0.95, "fraction", "coverage of intervals", gt=0.5, lt=1)
+    n_bootstrap: int = _field(2000, "resamples", "stationary-bootstrap resamples", ge=100, le=1_000_000)
+    n_matched: int = _field(2000, "sets", "matched random entry sets", ge=100, le=1_000_000)
+    n_random_entries: int = _field(
+        10_000, "sets", "random entry sets with the strategy's exposure", ge=100, le=1_000_000
     )
-    primary_definition: Definition = Field(
-        "hash_ribbons", description="rule of the one primary test", json_schema_extra={"unit": "name"}
-    )
-    primary_anchor: Anchor = Field(
-        "recovery", description="anchor of the one primary test", json_schema_extra={"unit": "name"}
-    )
-    primary_horizon_days: int = Field(
-        90, ge=1, le=1500, description="horizon of the one primary test", json_schema_extra={"unit": "days"}
-    )
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="coverage of intervals", json_schema_extra={"unit": "fraction"}
-    )
-    n_bootstrap: int = Field(
-        2000,
-        ge=100,
-        le=1_000_000,
-        description="stationary-bootstrap resamples",
-        json_schema_extra={"unit": "resamples"},
-    )
-    n_matched: int = Field(
-        2000,
-        ge=100,
-        le=1_000_000,
-        description="matched random entry sets",
-        json_schema_extra={"unit": "sets"},
-    )
-    n_random_entries: int = Field(
-        10_000,
-        ge=100,
-        le=1_000_000,
-        description="random entry sets with the strategy's exposure",
-        json_schema_extra={"unit": "sets"},
-    )
-    seed: int = Field(
-        20260120,
-        ge=0,
-        le=2**31 - 1,
-        description="seed of every random draw",
-        json_schema_extra={"unit": "integer"},
-    )
+    seed: int = _field(20260120, "integer", "seed of every random draw", ge=0, le=2**31 - 1)
 
-    hold_days: int = Field(
-        90, ge=1, le=1500, description="holding period of the backtest", json_schema_extra={"unit": "days"}
-    )
-    fee_bps: float = Field(
-        10.0, ge=0, le=1000, description="fee per trade and side", json_schema_extra={"unit": "basis points"}
-    )
-    slippage_bps: float = Field(
-        5.0,
-        ge=0,
-        le=1000,
-        description="slippage per trade and side",
-        json_schema_extra={"unit": "basis points"},
-    )
+    hold_days: int = _field(90, "days", "holding period of the backtest", ge=1, le=1500)
+    fee_bps: float = _field(10.0, "basis points", "fee per trade and side", ge=0, le=1000)
+    slippage_bps: float = _field(5.0, "basis points", "slippage per trade and side", ge=0, le=1000)
 
-    simulation_seed: int = Field(
-        17,
-        ge=0,
-        le=2**31 - 1,
-        description="seed of the simulated market",
-        json_schema_extra={"unit": "integer"},
-    )
-    trust_repetitions: int = Field(
-        8,
-        ge=0,
-        le=1_000_000,
-        description="simulated markets recomputed live in the trust notebook",
-        json_schema_extra={"unit": "markets"},
+    simulation_seed: int = _field(17, "integer", "seed of the simulated market", ge=0, le=2**31 - 1)
+    trust_repetitions: int = _field(
+        8, "markets", "simulated markets recomputed live in the trust notebook", ge=0, le=1_000_000
     )
 
     @field_validator("as_of", "sample_start", mode="before")
