@@ -44,8 +44,8 @@ def average_paths(
 
 def _one(definition: str, anchor: str, paths: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
     """Rows of one rule and anchor."""
-    low, high = (paths.quantile(q, axis=1) for q in (0.25, 0.75))
-    facts = {"mean": paths.mean(axis=1), "median": paths.median(axis=1), "q25": low, "q75": high}
+    low, middle, high = np.nanquantile(paths.to_numpy(), (0.25, 0.5, 0.75), axis=1)
+    facts = {"mean": paths.mean(axis=1), "median": middle, "q25": low, "q75": high}
     counts = {"n_events": paths.notna().sum(axis=1), "n_clusters": _clusters(paths)}
     table = pd.DataFrame({**counts, **facts}).join(base)
     return table.assign(definition=definition, anchor=anchor).reset_index(names="day")
@@ -54,6 +54,5 @@ def _one(definition: str, anchor: str, paths: pd.DataFrame, base: pd.DataFrame) 
 def _clusters(paths: pd.DataFrame) -> np.ndarray:
     """Clusters of the signals known on each day from the entry."""
     known = (paths.columns[row] for row in paths.notna().to_numpy())
-    return np.array(
-        [len(np.unique(clusters(at, max(abs(day), 1)))) for day, at in zip(paths.index, known, strict=True)]
-    )
+    spans = np.maximum(np.abs(paths.index), 1)
+    return np.array([clusters(at, span).max(initial=-1) + 1 for span, at in zip(spans, known, strict=True)])
