@@ -49,7 +49,7 @@ def test_one_seed_gives_one_market_bit_for_bit():
     assert not first["hash_rate_ehs"].equals(simulate_panel(seed=4, years=8)["hash_rate_ehs"])
 
 
-def test_a_longer_market_begins_like_a_shorter_one_in_everything_but_its_draws():
+def test_a_panel_has_every_day_and_column_and_a_price_since_the_first_real_one():
     panel = simulate_panel(seed=3, years=2)
     assert len(panel) == 730 and panel.index[0] == pd.Timestamp("2009-01-03")
     assert list(panel.columns) == list(PANEL_COLUMNS) and panel.index.freq == "D"
@@ -257,6 +257,11 @@ def test_moments_of_a_steady_market_are_known():
     assert found["inversions"] == 0 and found["price, deepest drawdown"] == 0
 
 
+def test_moments_by_era_hold_though_a_simulated_halving_falls_into_another_year():
+    early = next(m for m in map(simulate_panel, range(500_000, 500_060)) if halving_days(m).dt.year[3] == 2019)
+    assert moments(early).notna().all()
+
+
 def test_stored_moments_put_the_real_market_among_the_simulated_ones():
     table = moments_table()
     assert table["moment"].tolist() == [name for name, _, _ in MOMENTS]
@@ -273,3 +278,18 @@ def test_every_parameter_has_a_unit_and_a_source():
     table = parameter_table()
     assert (table[["unit", "source"]].map(len) > 0).all(axis=None)
     assert {"eras", "vintages", "wear"} <= set(table["parameter"])
+
+
+def test_what_is_said_to_be_measured_is_near_the_real_figure(real_panel):
+    """Drift and volatility of the eras that claim it, fees, the first price."""
+    change, params = np.log(real_panel["price_usd"]).diff() * 365, SimulationParams()
+    ends = [pd.Timestamp(era.start) - pd.Timedelta(days=1) for era in params.eras[1:]] + [real_panel.index[-1]]
+    for era, end in zip(params.eras, ends, strict=True):
+        real = change[era.start : end]
+        assert era.volatility == pytest.approx(real.std() / np.sqrt(365), rel=0.1)
+        if era.start not in ("2012-11-28", "2014-01-01", "2024-04-20"):
+            assert era.drift == pytest.approx(real.mean(), rel=0.05)
+    fees = real_panel["fees_btc"] / real_panel["block_count"]
+    assert fees["2012":].median() == pytest.approx(0.17, abs=0.005)
+    assert fees["2016-07-09":].median() == pytest.approx(0.19, abs=0.005)
+    assert params.first_price == pytest.approx(real_panel["price_usd"].dropna().iloc[0], rel=0.01)

@@ -24,6 +24,7 @@ from capitulation.simulate.market import simulate_panel
 DAYS_PER_YEAR = 365
 SINCE = "2014-01-01"
 ERAS = (2012, 2016, 2020, 2024)
+YEARS_PER_ERA = 4
 HASH_RATE_MEAN_DAYS = 30
 LEAD_DAYS = 30
 SHORTEST_OF_A_WEEK = 7
@@ -35,7 +36,7 @@ QUANTILES = {"simulated_low": 0.05, "simulated_median": 0.5, "simulated_high": 0
 
 @dataclass(frozen=True)
 class _View:
-    """What the moments are taken from, since `SINCE` (`era`: over the whole panel)."""
+    """What the moments are taken from, since `SINCE` (`era`: by its nominal year, one of `ERAS`)."""
 
     log_price: pd.Series
     log_hash_rate: pd.Series
@@ -44,13 +45,22 @@ class _View:
     changes: pd.Series
 
 
+def nominal_era(era: pd.Series) -> pd.Series:
+    """Years of eras as `ERAS` has them: a simulated halving can fall into the year before or after the real one.
+
+    >>> nominal_era(pd.Series([2009, 2013, 2016, 2019, 2023])).tolist()
+    [2008, 2012, 2016, 2020, 2024]
+    """
+    return ERAS[0] + YEARS_PER_ERA * ((era - ERAS[0]) / YEARS_PER_ERA).round().astype("int64")
+
+
 def _view(panel: pd.DataFrame) -> _View:
     table = retargets(panel)
     positive = panel["hash_rate_ehs"].where(panel["hash_rate_ehs"] > 0)
     return _View(
         log_price=np.log(panel["price_usd"])[SINCE:],
         log_hash_rate=np.log(rolling_mean(positive, HASH_RATE_MEAN_DAYS))[SINCE:],
-        era=era_of(panel.index, panel)[SINCE:],
+        era=nominal_era(era_of(panel.index, panel))[SINCE:],
         ribbons=ribbons(panel)[SINCE:],
         changes=table.loc[table["date"] >= SINCE, "change"],
     )
