@@ -204,6 +204,14 @@ def test_power_at_the_marked_effect_lies_between_the_measured_ones():
     assert outside(chart.figure) < 0.02
 
 
+def test_a_test_off_its_level_is_marked_in_the_power_curve():
+    rows = power_rows()
+    rows.loc[rows["effect_log"] == 0, "rate"] = [0.068, 0.05]
+    figure = trust.power(rows).figure
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [TESTS["rotation_own_era"], f"{TESTS['matched']} (off its level: 6.8 % at no effect)"]
+
+
 def test_trust_without_markets_says_so(rates):
     columns = ["stationary_rate", "realistic_rate"]
     assert "No market" in trust.rejection_rates(rates.assign(**dict.fromkeys(columns, np.nan))).title

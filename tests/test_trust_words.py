@@ -53,6 +53,12 @@ def test_coverage_is_given_with_its_distance_from_the_nominal_share():
     assert "92.0 % (excess, zero, stationary world)" in text and "−3.0 to +1.0 percentage points" in text
 
 
+def test_what_was_measured_is_named_since_a_run_may_ask_something_else():
+    tests = {"horizon_days": 30, "fast_days": 20, "slow_days": 50, "sample_start": "2015-01-01", "confidence": 0.9}
+    text = trust_words.settings_sentence(tests)
+    assert "30-day returns after recoveries of the 20- and 50-day means since 2015-01-01" in text
+
+
 def test_the_needed_effect_lies_between_the_measured_ones_or_is_missing():
     assert trust_words.needed_effect(curve([0.05, 0.6, 1.0])) == pytest.approx(0.3)
     assert np.isnan(trust_words.needed_effect(curve([0.05, 0.6, 0.7])))

@@ -171,7 +171,7 @@ def power(curve: pd.DataFrame, marks: Mapping[str, float] | None = None, level: 
     for test, colour in zip(tests, SERIES_COLOURS, strict=False):
         own = rows[rows["test"] == test].sort_values("effect_log")
         look = {"color": colour, "marker": "o", "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
-        axes.errorbar(own["effect_log"], own["rate"], yerr=Z_95 * own["error"], label=TESTS[test], **look)
+        axes.errorbar(own["effect_log"], own["rate"], yerr=Z_95 * own["error"], label=_power_label(test, own), **look)
     axes.axhline(level, color=COLOURS["soft"], linewidth=1, linestyle=(0, (3, 2)))
     reach = max([float(rows["effect_log"].max()), *marks.values()])
     axes.set_xlim(min([-0.02, *marks.values()]), reach * 1.03)
@@ -182,6 +182,13 @@ def power(curve: pd.DataFrame, marks: Mapping[str, float] | None = None, level: 
     axes.set_title(f"dashed: {percent(level)}, found by chance alone")
     figure.legend(*axes.get_legend_handles_labels(), ncols=1, loc="outside lower left")
     return finish(figure, _power_title(rows, tests[0], marks), _power_alt(rows, tests))
+
+
+def _power_label(test: str, own: pd.DataFrame) -> str:
+    """Name of a test, and its rate without any effect where that is off its level: then its curve flatters it."""
+    null = own.loc[own["effect_log"] == 0, "rate"]
+    off = null[~null.between(*ACCEPTED)]
+    return TESTS[test] if off.empty else f"{TESTS[test]} (off its level: {percent(off.iloc[0], 1)} at no effect)"
 
 
 def _mark_effects(axes: Axes, marks: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The stored calibration as tables: what notebooks show without repeating hours of work."""
+"""The stored calibration as tables: what notebooks show without simulating thousands of markets again."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def provenance() -> dict[str, Any]:
         "first_seed": found["settings"]["first_seed"],
         **found["versions"],
     }
+
+
+def measured_settings() -> dict[str, Any]:
+    """What the stored tests were asked, whatever a run asks: horizon, windows, sample, `confidence` of intervals."""
+    return stored_calibration()["settings"]["tests"]
 
 
 def _of_null_worlds(part: str) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import expm1, log
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +46,14 @@ def off_level_sentence(table: pd.DataFrame) -> str:
     return (
         f"{count(len(off), 'test')} of {len(table)} outside {band} in at least one world, "
         f"not used for a headline: {told}."
+    )
+
+
+def settings_sentence(tests: Mapping[str, Any]) -> str:
+    """What the stored tests were asked (`simulate.stored.measured_settings`), since a run may ask something else."""
+    return (
+        f"Measured for {tests['horizon_days']}-day returns after recoveries of the {tests['fast_days']}- and "
+        f"{tests['slow_days']}-day means since {tests['sample_start']}; a run with other parameters has other rates."
     )
 
 
