@@ -65,7 +65,7 @@ reproduce: $(STAMP) ## rebuild RUN=name from its recorded snapshot and parameter
 check-data: $(STAMP) ## verify every stored snapshot against its manifest
 	@$(CLI) check-data
 
-calibrate: $(STAMP) ## measure every test on simulated markets (hours for many; resumes): REPETITIONS=n DASK=tcp://host:port
+calibrate: $(STAMP) ## measure every test on simulated markets (2,000: some 10 minutes on 2 cores; resumes): REPETITIONS=n DASK=tcp://host:port
 	@$(CLI) calibrate
 
 bench: $(STAMP) ## time the suite against its peers; writes benchmarks/results.md

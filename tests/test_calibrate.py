@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +275,44 @@ def test_a_trial_does_not_replace_the_published_figures(home, monkeypatch):
     assert (before.stat().st_mtime_ns if before.exists() else None) == stamp
 
 
+def imported_modules(path: Path) -> set[Path]:
+    """Files of this package that the module at `path` imports, itself not counted."""
+    root = Path(cal.capitulation.__file__).parent
+    lines = re.findall(r"^from capitulation\.([\w.]+) import", path.read_text(), re.MULTILINE)
+    files = (root.joinpath(*line.split(".")).with_suffix(".py") for line in lines)
+    return {file for file in files if file.exists()}
+
+
+def test_every_module_that_makes_a_number_names_the_folder_of_chunks():
+    """Else stored chunks would be taken for those of newer code."""
+    files, found = set(cal._code_files()), set()
+    for path in files:
+        found |= imported_modules(path)
+    plain = {"errors", "paths", "panel"}
+    assert {path.stem for path in found - files} <= plain
+
+
+def test_versions_of_all_packages_behind_a_number_name_the_folder_of_chunks(monkeypatch):
+    first = cal.digest(SMALL)
+    for package in ("numpy", "pandas", "scipy", "arch", "statsmodels"):
+        with monkeypatch.context() as patch:
+            patch.setattr(cal, "version", lambda name, other=package: "0.0" if name == other else version(name))
+            assert cal.digest(SMALL) != first
+
+
+def test_effects_that_differ_never_share_a_name():
+    chunks = cal.plan(cal.Settings(repetitions=5, effects=(0.12, 0.125, 0.13)))
+    assert len({chunk.name for chunk in chunks}) == len(chunks) == 5
+    assert [float(chunk.group.split()[1]) for chunk in chunks[2:]] == [0.12, 0.125, 0.13]
+
+
+def test_a_worker_with_other_code_is_refused_in_one_line():
+    chunk = cal.plan(SMALL)[0]
+    with pytest.raises(InputError, match="other code or package versions") as caught:
+        cal.run_chunk_of("0" * 16, SMALL, chunk)
+    assert "\n" not in str(caught.value)
+
+
 def _blank_record() -> dict[str, float]:
     names = [*trust.TESTS, "excess_log", "own_excess_log", "ci_low", "ci_high", "own_ci_low", "own_ci_high", "truth"]
     return {"seed": 1, "n_events": 3, **dict.fromkeys(names, 0.5)}
@@ -409,6 +449,14 @@ def test_the_headline_test_keeps_its_level_in_both_null_worlds(stored_figures):
     for world in ("stationary", "realistic"):
         assert 0.035 <= headline[f"{world}_rate"] <= 0.065 and headline[f"{world}_at_level"]
     assert 0.035 <= table.loc["rotation", "stationary_rate"] <= 0.065
+
+
+def test_the_code_of_today_gives_the_stored_records(stored_figures):
+    """The first markets of each null world, simulated and tested again."""
+    for world, group in stored.NULL_GROUPS.items():
+        for before in stored_figures["first_records"][group]:
+            again = cal.market_record(cal.Settings(), world, 0.0, before["seed"])
+            assert again == pytest.approx(before, rel=1e-9, abs=1e-12)
 
 
 def test_power_grows_with_the_planted_effect(stored_figures):

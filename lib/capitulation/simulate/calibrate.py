@@ -15,9 +15,10 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 import capitulation
@@ -34,7 +35,9 @@ FIRST_SEED = 1_000_000
 MARKETS_PER_CHUNK = 20
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
 POWER_SHARE = 5
-STUDY_MODULES = ("baseline", "bootstrap", "forward_returns", "matched", "regression", "rotation", "trust")
+STUDY_MODULES = ("baseline", "bootstrap", "forward_returns", "matched", "regression", "rotation", "transforms", "trust")
+PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
+RECORDS_KEPT = 2
 NOT_NUMBERS = ("calibrate", "executors", "stored", "moments")
 
 
@@ -51,6 +54,16 @@ class Settings:
     world: SimulationParams = field(default_factory=SimulationParams)
 
 
+def effect_name(effect: float) -> str:
+    """An effect in names of groups and files: two decimals, more where two would be another effect.
+
+    >>> effect_name(0.1), effect_name(0.125)
+    ('0.10', '0.125')
+    """
+    short = f"{effect:.2f}"
+    return short if float(short) == effect else repr(effect)
+
+
 @dataclass(frozen=True)
 class Chunk:
     """A run of consecutive seeds in one world with one planted effect."""
@@ -63,12 +76,12 @@ class Chunk:
     @property
     def group(self) -> str:
         """Name of the group of records it belongs to."""
-        return f"{self.world} {self.effect:.2f}"
+        return f"{self.world} {effect_name(self.effect)}"
 
     @property
     def name(self) -> str:
         """Name of its file."""
-        return f"{self.world}-{self.effect:.2f}-{self.first_seed}-{self.markets}.json"
+        return f"{self.world}-{effect_name(self.effect)}-{self.first_seed}-{self.markets}.json"
 
 
 def plan(settings: Settings) -> list[Chunk]:
@@ -91,6 +104,16 @@ def market_record(settings: Settings, world: str, effect: float, seed: int) -> d
     return {"seed": seed, "truth": truth, **market_tests(made.panel, settings.tests, seed)}
 
 
+def run_chunk_of(code: str, settings: Settings, chunk: Chunk) -> list[dict[str, float]]:
+    """`run_chunk` where code and packages are those of digest `code`; `InputError` on a machine that has others."""
+    if digest(settings) != code:
+        raise InputError(
+            f"DASK: worker {platform.node()} has other code or package versions, so that its figures could differ;"
+            " install the same on it and restart it"
+        )
+    return run_chunk(settings, chunk)
+
+
 def run_chunk(settings: Settings, chunk: Chunk) -> list[dict[str, float]]:
     """The records of one chunk; a pure function, run wherever there is room."""
     seeds = range(chunk.first_seed, chunk.first_seed + chunk.markets)
@@ -106,9 +129,9 @@ def _code_files() -> Iterator[Path]:
 
 
 def digest(settings: Settings) -> str:
-    """Names the folder of chunks: settings but for the number of repetitions, code, numpy and pandas."""
+    """Names the folder of chunks: settings but for the number of repetitions, code, and versions of the packages."""
     values = {name: value for name, value in asdict(settings).items() if name not in ("repetitions", "effects")}
-    seen = hashlib.sha256(json.dumps([values, np.__version__, pd.__version__], sort_keys=True).encode())
+    seen = hashlib.sha256(json.dumps([values, [version(name) for name in PACKAGES]], sort_keys=True).encode())
     for path in _code_files():
         seen.update(path.name.encode() + path.read_bytes())
     return seen.hexdigest()[:16]
@@ -154,7 +177,11 @@ def measure(
     todo = [chunk for chunk in chunks if records[chunk] is None]
     if progress and len(todo) < len(chunks):
         progress(f"{len(chunks) - len(todo)} of {len(chunks)} chunks are stored already")
-    done = run_on_dask(run_chunk, settings, todo, dask) if dask else run_on_processes(run_chunk, settings, todo, jobs)
+    done = (
+        run_on_dask(partial(run_chunk_of, folder.name), settings, todo, dask)
+        if dask
+        else run_on_processes(run_chunk, settings, todo, jobs)
+    )
     with _bar(sum(chunk.markets for chunk in chunks), progress) as bar:
         bar.update(sum(chunk.markets for chunk in chunks if records[chunk] is not None))
         for chunk, found in done:
@@ -179,12 +206,12 @@ def _by_group(chunks: list[Chunk], records: dict[Chunk, list[dict[str, float]]])
 
 
 def summary(settings: Settings, groups: dict[str, pd.DataFrame], code: str) -> dict:
-    """What data/reference/calibration.json holds: provenance, settings and the figures of every group."""
-    import arch
-    import statsmodels
+    """What data/reference/calibration.json holds: provenance, settings, figures and the first records of every group.
 
+    The records let anyone see whether today's code still gives the stored figures.
+    """
     versions = {"python": platform.python_version(), "capitulation": capitulation.__version__}
-    versions |= {module.__name__: module.__version__ for module in (np, pd, arch, statsmodels)}
+    versions |= {name: version(name) for name in PACKAGES}
     values = asdict(settings)
     world = values.pop("world")
     return {
@@ -194,6 +221,7 @@ def summary(settings: Settings, groups: dict[str, pd.DataFrame], code: str) -> d
         "settings": values,
         "simulation": world,
         "groups": summarise(groups),
+        "first_records": {name: records.head(RECORDS_KEPT).to_dict("records") for name, records in groups.items()},
     }
 
 
