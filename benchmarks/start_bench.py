@@ -1,13 +1,16 @@
-"""What one waits for at the prompt: the import, and where we stand now."""
+"""What one waits for: the import, where we stand now, and a slider of explore.ipynb."""
 
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 
 import market
 import measure
+
+from capitulation.params import DEFINITIONS, Params
 
 IMPORT = "import pandas, time; start = time.perf_counter(); import capitulation; print(time.perf_counter() - start)"
 
@@ -35,4 +38,35 @@ def status(runs: int) -> measure.Row:
     return measure.limited("make status", [measure.clock(once) for _ in range(max(runs, 5))], 2.0)
 
 
-SECTIONS = (import_time, status)
+STEPS = {
+    "fast days": [{"fast_days": days} for days in range(20, 45)],
+    "slow days": [{"slow_days": days} for days in range(50, 75)],
+    "entry lag": [{"entry_lag_days": days} for days in range(8)],
+    "rule": [{"primary_definition": name} for name in DEFINITIONS],
+}
+
+
+def slider(runs: int) -> measure.Row:
+    """One step of a slider: new ribbons, episodes, returns and rotation test, and the figure drawn again as a PNG.
+
+    The slowest of the sliders' median steps, each position seen for the first time in its round.
+    """
+    from capitulation.explore.board import Board
+    from capitulation.explore.controls import setting
+    from capitulation.explore.result import Explorer
+
+    board, seconds = Board(), dict.fromkeys(STEPS, ())
+    board.draw(Explorer(market.panel()).explore(Params()))
+    for _ in range(max(runs, 5)):
+        explorer = Explorer(market.panel())
+        explorer.warm_up(Params())
+        for name, steps in STEPS.items():
+            moved = [setting(Params(), step) for step in steps]
+            took = [measure.clock(lambda at=at, by=explorer: board.draw(by.explore(at))) for at in moved]
+            seconds[name] = (*seconds[name], statistics.median(took))
+    slowest = max(STEPS, key=lambda name: statistics.median(seconds[name]))
+    note = f"the slowest of {len(STEPS)} sliders, {slowest}; without the way to the browser"
+    return measure.limited("explore.ipynb: one step of a slider", list(seconds[slowest]), 0.2, note)
+
+
+SECTIONS = (import_time, status, slider)
