@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import local_server as ls
+from capitulation.data import changes
 from capitulation.data import quality as q
 
 TODAY = dt.date(2023, 2, 5)
@@ -30,8 +31,8 @@ def found(findings, check):
 def test_a_good_panel_has_no_findings(panel):
     assert q.check_panel(panel, TODAY) == []
     assert q.check_recent(panel, TODAY) == []
-    assert q.compare_panels(panel, panel) == []
-    assert q.compare_panels(panel, panel.iloc[:-1]) == []
+    assert changes.compare_panels(panel, panel) == []
+    assert changes.compare_panels(panel, panel.iloc[:-1]) == []
 
 
 def test_future_days_fail(panel):
@@ -114,30 +115,30 @@ def test_only_days_after_the_last_snapshot_are_judged(panel):
 
 
 def test_history_that_shrank_is_graded(panel):
-    [few] = q.compare_panels(panel.drop(panel.index[50]), panel)
+    [few] = changes.compare_panels(panel.drop(panel.index[50]), panel)
     assert (few.check, few.severity, few.days) == ("shrunk", q.WARNING, 1)
-    [many] = q.compare_panels(panel.iloc[20:], panel)
+    [many] = changes.compare_panels(panel.iloc[20:], panel)
     assert (many.severity, many.days, many.first_day) == (q.FAILURE, 20, "2022-01-01")
-    [newest] = q.compare_panels(panel.iloc[:-1], panel)
+    [newest] = changes.compare_panels(panel.iloc[:-1], panel)
     assert newest.severity == q.FAILURE
     assert "the newest among them" in newest.message
 
 
 def test_a_lost_column_is_graded(panel):
-    [price] = [f for f in q.compare_panels(panel.assign(price_usd=np.nan), panel) if f.check == "lost_column"]
+    [price] = [f for f in changes.compare_panels(panel.assign(price_usd=np.nan), panel) if f.check == "lost_column"]
     assert price.severity == q.FAILURE
-    [fees] = [f for f in q.compare_panels(panel.assign(fees_btc=np.nan), panel) if f.check == "lost_column"]
+    [fees] = [f for f in changes.compare_panels(panel.assign(fees_btc=np.nan), panel) if f.check == "lost_column"]
     assert fees.severity == q.WARNING
 
 
 def test_revised_days_are_counted_sized_and_dated(panel):
-    [one] = q.compare_panels(changed(panel, "price_usd", slice(100, 101), 1.02), panel)
+    [one] = changes.compare_panels(changed(panel, "price_usd", slice(100, 101), 1.02), panel)
     assert (one.check, one.severity, one.column, one.days) == ("revised", q.WARNING, "price_usd", 1)
     assert one.value == pytest.approx(0.02 / 1.02)
     assert one.first_day == one.last_day == f"{panel.index[100]:%Y-%m-%d}"
-    [newest] = q.compare_panels(changed(panel, "price_usd", slice(-3, None), 1.02), panel)
+    [newest] = changes.compare_panels(changed(panel, "price_usd", slice(-3, None), 1.02), panel)
     assert newest.severity == q.NOTE, "the newest days may still settle"
-    [restated] = q.compare_panels(changed(panel, "hash_rate_ehs", slice(100, 200), 1.1), panel)
+    [restated] = changes.compare_panels(changed(panel, "hash_rate_ehs", slice(100, 200), 1.1), panel)
     assert restated.severity == q.FAILURE
     assert restated.days == 100
 
@@ -146,22 +147,22 @@ def test_a_revision_to_or_from_zero_is_full_size(panel):
     """A share of the larger of both values: bounded by one, defined also where the old value was zero."""
     zero = changed(panel, "fees_btc", slice(100, 101), 0.0)
     for new, old in ((panel, zero), (zero, panel)):
-        assert q.compare_panels(new, old)[0].value == 1.0
+        assert changes.compare_panels(new, old)[0].value == 1.0
 
 
 def test_rounding_is_no_revision(panel):
-    assert q.compare_panels(panel * (1 + 1e-9), panel) == []
+    assert changes.compare_panels(panel * (1 + 1e-9), panel) == []
 
 
 def test_providers_that_agree_and_that_do_not(panel):
-    [same, _price] = q.compare_providers(panel, panel, "other")
+    [same, _price] = changes.compare_providers(panel, panel, "other")
     assert (same.severity, same.value) == (q.NOTE, 0.0)
-    [off, _price] = q.compare_providers(panel.assign(hash_rate_ehs=panel.hash_rate_ehs * 1.03), panel, "other")
+    [off, _price] = changes.compare_providers(panel.assign(hash_rate_ehs=panel.hash_rate_ehs * 1.03), panel, "other")
     assert (off.severity, off.column) == (q.WARNING, "hash_rate_ehs")
     assert off.value == pytest.approx(0.03)
-    [far, _price] = q.compare_providers(panel, panel.assign(hash_rate_ehs=panel.hash_rate_ehs * 2), "other")
+    [far, _price] = changes.compare_providers(panel, panel.assign(hash_rate_ehs=panel.hash_rate_ehs * 2), "other")
     assert far.severity == q.FAILURE
-    assert q.compare_providers(panel, panel * np.nan, "other") == []
+    assert changes.compare_providers(panel, panel * np.nan, "other") == []
 
 
 def test_findings_become_a_table_failures_first(panel):
@@ -178,7 +179,7 @@ def test_what_was_found_later_is_not_known_earlier(panel):
     """With as_of, no finding may speak of a later day; what earlier days show is found again."""
     gaps = changed(changed(panel, "hash_rate_ehs", slice(100, 102), np.nan), "hash_rate_ehs", slice(300, 304), np.nan)
     revised = changed(changed(gaps, "price_usd", slice(50, 51), 1.02), "fees_btc", slice(350, 351), 2.0)
-    found_now = [f.as_dict() for f in q.check_panel(revised) + q.compare_panels(revised, gaps)]
+    found_now = [f.as_dict() for f in q.check_panel(revised) + changes.compare_panels(revised, gaps)]
     assert {f["check"] for f in found_now} == {"gap", "revised"}
     assert len(found_now) == 3
     known = q.known_by_the_end(found_now, revised.iloc[:200])

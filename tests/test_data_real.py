@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capitulation.data import quality
+from capitulation.data import changes, quality
 from capitulation.data.panel import validate_panel
 from capitulation.data.providers import blockchain_com, mempool_space
 
@@ -134,7 +134,7 @@ def test_the_checks_are_silent_on_real_history(real_panel, mempool):
     assert quality.check_panel(real_panel, DAY_AFTER) == []
     assert quality.check_panel(mempool, DAY_AFTER) == []
     assert quality.check_recent(real_panel, DAY_AFTER) == []
-    assert quality.compare_panels(real_panel, real_panel.iloc[:-30]) == []
+    assert changes.compare_panels(real_panel, real_panel.iloc[:-30]) == []
 
 
 def test_the_checks_name_what_blockchain_com_lacks(blockchain):
@@ -156,7 +156,7 @@ def test_the_checks_fail_on_no_day_since_2014_had_they_run_then(real_panel):
 
 def test_all_providers_agree_within_the_limits(real_panel, blockchain, mempool):
     pairs = [(real_panel, blockchain), (real_panel, mempool), (blockchain, mempool)]
-    findings = [f for left, right in pairs for f in quality.compare_providers(left, right, "other")]
+    findings = [f for left, right in pairs for f in changes.compare_providers(left, right, "other")]
     assert {f.severity for f in findings} == {"note"}
     assert [f.value < 0.001 for f in findings] == [True] * 4
 

@@ -16,7 +16,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CONDA_NAMES = {"arch-py": "arch", "pandera": "pandera[pandas]"}
 # Each layer may import only from itself and from layers before it.
 LAYERS = (
-    "errors paths words params contract tables",
+    "errors paths words plain_yaml params contract tables",
     "data",
     "mining",
     "episodes",

@@ -13,13 +13,13 @@ import reprlib
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from capitulation.errors import InputError, one_line
 from capitulation.paths import params_folder
+from capitulation.plain_yaml import read_yaml
 
 DEFINITIONS = (
     "hash_ribbons",
@@ -37,11 +37,6 @@ ANCHORS = ("start", "recovery", "buy", "in_state")
 SOURCES = ("auto", "coinmetrics", "mempool_space", "blockchain_com", "simulated")
 GENESIS_DAY = dt.date(2009, 1, 3)
 MAX_PROFILE_BYTES = 100_000
-NUMBERS_AND_DAYS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
-DECIMAL_INTEGER = re.compile(r"[-+]?(0|[1-9]\d{0,17})\Z", re.ASCII)
-DECIMAL_FRACTION = re.compile(r"[-+]?(\d{1,18}\.\d{0,18}|\.\d{1,18}|\d{1,18}(?=e))(e[-+]?\d{1,3})?\Z", re.ASCII)
-WRONG_TAG = (AttributeError, LookupError, TypeError, ArithmeticError)
-"""What PyYAML raises for `!!bool x` and the like."""
 
 Definition = Literal[DEFINITIONS]  # type: ignore[valid-type]
 Anchor = Literal[ANCHORS]  # type: ignore[valid-type]
@@ -228,44 +223,8 @@ def parse_overrides(text: str) -> dict[str, Any]:
             )
         if name in pairs:
             raise InputError(f"SET: {one_line(name, 60)!r} is given twice; keep one")
-        pairs[name] = _safe_yaml(value, f"SET ({one_line(name, 40)})")
+        pairs[name] = read_yaml(value, f"SET ({one_line(name, 40)})")
     return pairs
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a short text can stand for billions of values, and without repeated keys.
-
-    Only decimal numbers are numbers: to YAML 1.1 `030` is 24 and `1:30` is 90. Whatever else looks like a number or a
-    day stays text, so that the field it is given for judges it by name.
-    """
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag not in NUMBERS_AND_DAYS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-        names = [key.value for key, _value in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"{one_line(twice, 60)!r} is given twice")
-        return super().construct_mapping(node, deep)
-
-
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:int", DECIMAL_INTEGER, list("-+0123456789"))
-_PlainLoader.add_implicit_resolver("tag:yaml.org,2002:float", DECIMAL_FRACTION, list("-+.0123456789"))
-
-
-def _safe_yaml(text: str, where: str) -> Any:
-    try:
-        return yaml.load(text, _PlainLoader)  # noqa: S506  a safe loader, made stricter
-    except (yaml.YAMLError, ValueError, RecursionError, *WRONG_TAG) as error:
-        raise InputError(f"{where}: not readable as YAML: {one_line(error, 160)}") from None
 
 
 def read_profile(profile: str | Path) -> dict[str, Any]:
@@ -286,7 +245,7 @@ def read_profile(profile: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not readable as UTF-8 text"
         raise InputError(f"PARAMS={shown}: {reason}; name a YAML file such as params/quick.yml") from None
-    values = _safe_yaml(text, f"PARAMS={shown}")
+    values = read_yaml(text, f"PARAMS={shown}")
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from capitulation.data import quality, store
+from capitulation.data import changes, quality, store
 from capitulation.data.http import Policy, Response, fetch_bytes
 from capitulation.data.panel import panel_digest, validate_panel
 from capitulation.data.providers import PROVIDERS, provider
@@ -88,11 +88,11 @@ def check(name: str, panel: pd.DataFrame, now: dt.datetime) -> list[quality.Find
     since = None if old is None else old.index[-1]
     found = quality.check_panel(panel, now.date(), since) + quality.check_recent(panel, now.date())
     if old is not None:
-        found += quality.compare_panels(panel, old)
+        found += changes.compare_panels(panel, old)
     for other in PROVIDERS:
         other_panel = newest_panel(other)[1] if other != name else None
         if other_panel is not None:
-            found += quality.compare_providers(panel, other_panel, other)
+            found += changes.compare_providers(panel, other_panel, other)
     return found
 
 

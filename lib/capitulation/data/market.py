@@ -114,11 +114,7 @@ def _simulated(params: Any, notes: tuple[str, ...] = ()) -> Market:
 
 def age_days(snapshot: store.Snapshot, now: dt.datetime) -> float:
     """Days since the snapshot was fetched, negative where a clock was wrong."""
-    return _days_since(snapshot.retrieved_at, now)
-
-
-def _days_since(then: dt.datetime, now: dt.datetime) -> float:
-    return round((now - then).total_seconds() / SECONDS_PER_DAY, 2)
+    return round((now - snapshot.retrieved_at).total_seconds() / SECONDS_PER_DAY, 2)
 
 
 def _from_snapshot(snapshot: store.Snapshot, panel: pd.DataFrame, params: Any, notes: tuple[str, ...] = ()) -> Market:
@@ -209,8 +205,7 @@ def _auto(params: Any, offline: bool, policy: Policy, progress: Progress) -> Mar
             market = _from_provider(name, params, True, policy, progress)
         except (SourceUnavailable, DataError):
             continue
-        days = _days_since(dt.datetime.fromisoformat(market.retrieved_at), store.utc_now())
-        note = f"{first}; used {market.snapshot} instead, {days:.1f} days old"
+        note = f"{first}; used {market.snapshot} instead, {market.age_days:.1f} days old"
         progress(note)
         return replace(market, notes=(*market.notes, note))
     note = f"SIMULATED MARKET, not real data: {first}"

@@ -1,4 +1,4 @@
-"""Is a new answer fit to be used? Checks of one panel alone, against the last good one, and against other providers.
+"""Is a new answer fit to be used? Checks of one panel alone; `changes` compares it with others.
 
 Each finding has a severity: `note` (for the record), `warning` (shown to the reader), `failure` (the answer is
 quarantined). The limits come from the real history since 2009 and are stated where they are set.
@@ -43,15 +43,6 @@ WEEK_FACTOR_FAILURE = 2.0
 STOPPED_DAYS = 3
 STALE_DAYS_FAILURE = 60
 GAP_DAYS = 365
-SETTLED_DAYS = 14
-REVISED_BEYOND = 1e-6
-LARGE_REVISION = {"hash_rate_ehs": 0.02, "block_count": 0.02, "difficulty": 0.02, "height": 1e-4, "price_usd": 0.05}
-REVISED_SHARE_FAILURE = 0.002
-LOST_SHARE_FAILURE = 0.01
-PROVIDER_MEAN_DAYS = 30
-PROVIDER_DAYS = 365
-PROVIDER_WARNING = {"hash_rate_ehs": 0.01, "price_usd": 0.03}
-PROVIDER_FAILURE = 0.25
 
 
 @dataclass(frozen=True)
@@ -73,7 +64,7 @@ class Finding:
         return asdict(self)
 
 
-def _finding(check: str, severity: str, column: str, message: str, days=(), value=None, limit=None) -> Finding:
+def make_finding(check: str, severity: str, column: str, message: str, days=(), value=None, limit=None) -> Finding:
     days = pd.DatetimeIndex(days)
     span = (f"{days.min():%Y-%m-%d}", f"{days.max():%Y-%m-%d}") if len(days) else ("", "")
     figure = None if value is None or not np.isfinite(value) else float(value)
@@ -131,7 +122,7 @@ def _future(panel: pd.DataFrame, today: dt.date | None) -> list[Finding]:
         return []
     late = panel.index[panel.index > pd.Timestamp(today)]
     text = f"days later than {today} are given, up to {panel.index[-1]:%Y-%m-%d}"
-    return [_finding("future_day", FAILURE, "date", text, late)] if len(late) else []
+    return [make_finding("future_day", FAILURE, "date", text, late)] if len(late) else []
 
 
 def expected_difficulty(days: pd.DatetimeIndex) -> pd.Series:
@@ -148,7 +139,7 @@ def check_recent(panel: pd.DataFrame, today: dt.date) -> list[Finding]:
         return []
     text = f"the series ends on {panel.index[-1]:%Y-%m-%d}, {late} days before the last complete day"
     severity = FAILURE if late > STALE_DAYS_FAILURE else WARNING
-    return [_finding("stopped", severity, "hash_rate_ehs", text, panel.index[-1:], late, STOPPED_DAYS)]
+    return [make_finding("stopped", severity, "hash_rate_ehs", text, panel.index[-1:], late, STOPPED_DAYS)]
 
 
 def _scale(panel: pd.DataFrame) -> list[Finding]:
@@ -157,7 +148,7 @@ def _scale(panel: pd.DataFrame) -> list[Finding]:
     if ratio.empty or 1 / SCALE_FACTOR < (value := float(ratio.median())) < SCALE_FACTOR:
         return []
     text = f"difficulty (and so hash rate) is {value:.3g} times what it was known to be: a wrong unit"
-    return [_finding("unit", FAILURE, "hash_rate_ehs", text, ratio.index, value, SCALE_FACTOR)]
+    return [make_finding("unit", FAILURE, "hash_rate_ehs", text, ratio.index, value, SCALE_FACTOR)]
 
 
 def _block_rate(panel: pd.DataFrame) -> list[Finding]:
@@ -165,7 +156,7 @@ def _block_rate(panel: pd.DataFrame) -> list[Finding]:
     if blocks.empty or USUAL_BLOCKS[0] <= (value := float(blocks.median())) <= USUAL_BLOCKS[1]:
         return []
     text = f"{value:.4g} blocks a day in the median, about 144 are possible: hash rate or block count in a wrong unit"
-    return [_finding("unit", FAILURE, "block_count", text, blocks.index, value, USUAL_BLOCKS[1])]
+    return [make_finding("unit", FAILURE, "block_count", text, blocks.index, value, USUAL_BLOCKS[1])]
 
 
 def _price_identity(panel: pd.DataFrame) -> list[Finding]:
@@ -174,7 +165,7 @@ def _price_identity(panel: pd.DataFrame) -> list[Finding]:
     if ratio.empty or abs((value := float(ratio.median())) - 1) <= PRICE_TOLERANCE:
         return []
     text = f"revenue and price disagree by a factor of {value:.3g}: one is in a wrong unit"
-    return [_finding("unit", FAILURE, "price_usd", text, ratio.index, value, PRICE_TOLERANCE)]
+    return [make_finding("unit", FAILURE, "price_usd", text, ratio.index, value, PRICE_TOLERANCE)]
 
 
 def _gaps(panel: pd.DataFrame) -> list[Finding]:
@@ -186,7 +177,7 @@ def _gaps(panel: pd.DataFrame) -> list[Finding]:
         return []
     recent = missing[missing > panel.index[-1] - pd.Timedelta(days=GAP_DAYS)]
     text = f"{len(missing)} days have no hash rate, {len(recent)} of them in the last year"
-    return [_finding("gap", WARNING if len(recent) else NOTE, "hash_rate_ehs", text, missing, len(missing))]
+    return [make_finding("gap", WARNING if len(recent) else NOTE, "hash_rate_ehs", text, missing, len(missing))]
 
 
 def _stopped(panel: pd.DataFrame) -> list[Finding]:
@@ -197,7 +188,7 @@ def _stopped(panel: pd.DataFrame) -> list[Finding]:
         if behind > STOPPED_DAYS:
             days = panel.index[-behind:]
             text = f"{name} has no value since {days[0]:%Y-%m-%d} ({behind} days)"
-            found.append(_finding("stopped", WARNING, name, text, days, behind, STOPPED_DAYS))
+            found.append(make_finding("stopped", WARNING, name, text, days, behind, STOPPED_DAYS))
     return found
 
 
@@ -223,7 +214,7 @@ def _day_shifts(panel: pd.DataFrame, since: pd.Timestamp | None) -> list[Finding
     worst = float(odd.loc[odd.abs().idxmax()])
     severity = FAILURE if abs(worst) > DAY_Z_FAILURE else WARNING
     text = f"hash rate of {odd.abs().idxmax():%Y-%m-%d} is {worst:+.1f} Poisson standard errors off the 30 days before"
-    return [_finding("level_shift", severity, "hash_rate_ehs", text, odd.index, worst, DAY_Z_FAILURE)]
+    return [make_finding("level_shift", severity, "hash_rate_ehs", text, odd.index, worst, DAY_Z_FAILURE)]
 
 
 def _week_shift(panel: pd.DataFrame) -> list[Finding]:
@@ -239,67 +230,4 @@ def _week_shift(panel: pd.DataFrame) -> list[Finding]:
     severity = FAILURE if max(ratio, 1 / ratio) > WEEK_FACTOR_FAILURE else WARNING
     text = f"the last {LAST_DAYS} days' hash rate is {ratio:.3g} times that of the {BASE_DAYS} days before it"
     text += f" ({z:+.1f} Poisson standard errors)"
-    return [_finding("level_shift", severity, "hash_rate_ehs", text, recent.index, ratio, WEEK_FACTOR_FAILURE)]
-
-
-def compare_panels(new: pd.DataFrame, old: pd.DataFrame) -> list[Finding]:
-    """A new panel against the last good one of the same provider: history that shrank, columns lost, days revised."""
-    return [*_shrunk(new, old), *_lost_columns(new, old), *_revisions(new, old)]
-
-
-def _shrunk(new: pd.DataFrame, old: pd.DataFrame) -> list[Finding]:
-    had = old.index[old["hash_rate_ehs"].notna()]
-    lost = had.difference(new.index[new["hash_rate_ehs"].notna()])
-    if not len(lost):
-        return []
-    at_end = had[-1] > new.index[-1]
-    severity = FAILURE if at_end or len(lost) > LOST_SHARE_FAILURE * len(had) else WARNING
-    text = f"{len(lost)} days that the last snapshot had are gone" + (", the newest among them" if at_end else "")
-    return [_finding("shrunk", severity, "hash_rate_ehs", text, lost, len(lost) / len(had), LOST_SHARE_FAILURE)]
-
-
-def _lost_columns(new: pd.DataFrame, old: pd.DataFrame) -> list[Finding]:
-    names = [name for name in old.columns if old[name].notna().any() and new[name].isna().all()]
-    core = ("hash_rate_ehs", "price_usd")
-    return [
-        _finding("lost_column", FAILURE if name in core else WARNING, name, f"{name} is gone entirely")
-        for name in names
-    ]
-
-
-def _revisions(new: pd.DataFrame, old: pd.DataFrame) -> list[Finding]:
-    """Days that both have with other values; the newest days of the old panel may still settle."""
-    days = new.index.intersection(old.index)
-    settled = days[days <= old.index[-1] - pd.Timedelta(days=SETTLED_DAYS)]
-    found = []
-    for name in new.columns:
-        before, after = old.loc[days, name], new.loc[days, name]
-        size = ((after - before).abs() / np.maximum(after.abs(), before.abs())).dropna()
-        changed = size[size > REVISED_BEYOND]
-        if len(changed):
-            found.append(_revision(name, changed, settled, len(size)))
-    return found
-
-
-def _revision(name: str, changed: pd.Series, settled: pd.DatetimeIndex, known: int) -> Finding:
-    old_days = changed[changed.index.isin(settled)]
-    large = (old_days > LARGE_REVISION.get(name, np.inf)).sum()
-    severity = FAILURE if large > max(REVISED_SHARE_FAILURE * known, 2) else WARNING if len(old_days) else NOTE
-    when = f"{changed.idxmax():%Y-%m-%d}"
-    text = f"{name}: {len(changed)} past days revised, the most by {changed.max():.2%} of the larger value on {when}"
-    return _finding("revised", severity, name, text, changed.index, changed.max(), LARGE_REVISION.get(name))
-
-
-def compare_providers(panel: pd.DataFrame, other: pd.DataFrame, name: str) -> list[Finding]:
-    """Last year's 30-day means of hash rate and price against another provider's: median and largest difference."""
-    found = []
-    for column, limit in PROVIDER_WARNING.items():
-        both = pd.DataFrame({"a": panel[column], "b": other[column]}).rolling(PROVIDER_MEAN_DAYS).mean().dropna()
-        off = (both["a"] / both["b"] - 1).abs().iloc[-PROVIDER_DAYS:]
-        if off.empty:
-            continue
-        worst, middle = float(off.max()), float(off.median())
-        severity = FAILURE if middle > PROVIDER_FAILURE else WARNING if worst > limit else NOTE
-        text = f"{column}: 30-day means differ from {name}'s by {middle:.3%} in the median, {worst:.3%} at most"
-        found.append(_finding("providers", severity, column, text, off.index, worst, limit))
-    return found
+    return [make_finding("level_shift", severity, "hash_rate_ehs", text, recent.index, ratio, WEEK_FACTOR_FAILURE)]
