@@ -16,7 +16,7 @@ from capitulation.errors import InputError
 from capitulation.params import make_params
 from capitulation.report import record
 from capitulation.report.bundle import bundle
-from capitulation.report.compare import compare_runs
+from capitulation.report.compare import compare_runs, sentence
 from capitulation.report.differences import changed_values, differences, matched_episodes, revised_days
 from capitulation.report.publish import run_lock
 from capitulation.report.reproduce import reproduce, verdict
@@ -97,6 +97,21 @@ def test_comparison_page_tells_what_changed(home):
     assert "default-src &#39;none&#39;" in page
     assert "present" not in {name for name, frame in differences(home / "reports" / "a", home / "reports" / "b").items()
                              if not frame.empty}  # fmt: skip
+
+
+def test_a_comparison_says_what_became_of_the_primary_test(home):
+    for run in ("a", "b"):
+        fake_report(home, run, small_market(), [("2014-02-01", "2014-03-01")])
+    found = differences(home / "reports" / "a", home / "reports" / "b")
+    moved = changed_values(
+        {"n_events": 30, "excess_log": -0.03, "p_rotation": 0.6}, {"n_events": 31, "excess_log": 0.01}
+    )
+    told = sentence(
+        {**found, "headline": moved, "tables": pd.DataFrame({"table": ["x"], "state": ["differs"]})}, "a", "b"
+    )
+    assert told == (
+        "a and b differ: 1 table. Of the primary test: excess log return −0.03 became 0.01, rotation p 0.6 became –."
+    )
 
 
 def test_report_does_not_differ_from_itself(home):

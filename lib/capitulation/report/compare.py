@@ -29,6 +29,7 @@ PARTS = {
     "tables": ("Tables", "Tables whose content differs."),
     "versions": ("Software", "Versions that differ."),
 }
+IN_WORDS = ("market", "headline", "present")
 FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
 
 
@@ -78,7 +79,17 @@ def sentence(found: Mapping[str, pd.DataFrame], a: str, b: str) -> str:
         count(len(found["tables"]), "table") if len(found["tables"]) else "",
     ]
     told = [part for part in parts if part]
-    return f"{a} and {b} differ: {', '.join(told)}." if told else f"{a} and {b} hold the same figures."
+    if not told:
+        return f"{a} and {b} hold the same figures."
+    return f"{a} and {b} differ: {', '.join(told)}.{_of_the_primary(found['headline'])}"
+
+
+def _of_the_primary(headline: pd.DataFrame) -> str:
+    """What became of the primary test's excess and p-value, as a second sentence; empty where they are the same."""
+    words = {"excess_log": "excess log return", "p_rotation": "rotation p"}
+    rows = headline[headline["name"].isin(words)].itertuples()
+    moved = [f"{words[row.name]} {row.first} became {row.second}" for row in rows]
+    return f" Of the primary test: {', '.join(moved)}." if moved else ""
 
 
 def _section(name: str, frame: pd.DataFrame, a: str, b: str) -> dict[str, str]:
@@ -86,6 +97,8 @@ def _section(name: str, frame: pd.DataFrame, a: str, b: str) -> dict[str, str]:
     shown = frame.head(SHOWN_REVISIONS) if name == "revisions" else frame
     if len(shown) < len(frame):
         caption += f" {len(shown)} of {len(frame):,} are shown."
+    if name in IN_WORDS:
+        shown = shown.assign(name=shown["name"].str.replace("_", " "))
     headers = {"first": a, "second": b}
     table = markup.clean(html_table(shown, caption, headers=headers, formats=FORMATS))
     return {"id": markup.slug(title), "title": title, "table": table}

@@ -48,7 +48,7 @@ def changed_values(a: Facts, b: Facts, names: list[str] | None = None) -> pd.Dat
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:.4g}".replace("-", "−")
     return "–" if value is None or value == "" else str(value)
 
 
