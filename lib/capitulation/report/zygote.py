@@ -50,6 +50,13 @@ THEN = (
     "statsmodels.tsa.api",
     "arch.bootstrap",
     "seaborn",
+    *(f"capitulation.{name}" for name in ("study.market_study", "study.findings", "study.family", "study.causality")),
+    *(
+        f"capitulation.plots.{name}"
+        for name in ("market", "episodes", "returns", "forest", "paths", "miners", "network")
+    ),
+    *(f"capitulation.plots.{name}" for name in ("rigs", "backtest", "robustness", "claims", "present", "trust")),
+    "capitulation.study.claims",
 )
 SOCKET_NAME = "zygote"
 MAX_REQUEST = 1_000_000
