@@ -104,7 +104,11 @@ def _row(sample: Sample, marks: np.ndarray, params: Params) -> dict[str, float]:
 def _horizon_rows(sample: Sample, events: EventDays, params: Params) -> pd.DataFrame:
     """Rows of every rule and anchor at one horizon; all share the bootstrap's resamples."""
     marks = np.array([sample.marks(days) for days in events.values()]).reshape(len(events), len(sample.days))
-    rows = pd.DataFrame([_row(sample, mark, params) for mark in marks])
+    found: dict[bytes, dict[str, float]] = {}  # two rules may name the same days
+    for mark in marks:
+        if mark.tobytes() not in found:
+            found[mark.tobytes()] = _row(sample, mark, params)
+    rows = pd.DataFrame([found[mark.tobytes()] for mark in marks])
     rows.insert(0, "definition", [name for name, _ in events])
     rows.insert(1, "anchor", [anchor for _, anchor in events])
     rows[["ci_low", "ci_high"]] = np.nan
