@@ -5,18 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from capitulation.data.panel import PANEL_COLUMNS
+
 SECONDS_PER_DAY = 86_400
 HASHES = 2.0**32
-COLUMNS = [
-    "price_usd",
-    "hash_rate_ehs",
-    "block_count",
-    "difficulty",
-    "height",
-    "issuance_btc",
-    "fees_btc",
-    "revenue_usd",
-]
+COLUMNS = list(PANEL_COLUMNS)
 
 
 def steady_panel(hash_rate, blocks=144.0, start="2015-01-01", price=100.0) -> pd.DataFrame:

@@ -47,6 +47,7 @@ def store_lock(progress: Callable[[str], None] = lambda line: None) -> Iterator[
 
 @contextlib.contextmanager
 def disk_errors(what: str) -> Iterator[None]:
+    """Let whatever the disk refuses end as a `StoreError` of one line that says `what` was being done."""
     try:
         yield
     except OSError as error:

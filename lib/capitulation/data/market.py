@@ -15,13 +15,13 @@ from capitulation.data import acquire, quality, store
 from capitulation.data import panel as panels
 from capitulation.data.http import Policy
 from capitulation.data.providers import PROVIDERS
+from capitulation.data.providers.base import SECONDS_PER_DAY
 from capitulation.errors import DataError, InputError, SourceUnavailable, one_line
 
 Progress = Callable[[str], None]
 PANEL_FILE, MARKET_FILE = "panel.csv", "market.json"
 AUTO_SOURCES = ("coinmetrics", "blockchain_com")
 """Whose stored snapshots SOURCE=auto falls back on; mempool.space has no price."""
-SECONDS_PER_DAY = 86_400
 INDENT = 1
 
 

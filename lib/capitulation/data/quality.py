@@ -65,6 +65,7 @@ class Finding:
 
 
 def make_finding(check: str, severity: str, column: str, message: str, days=(), value=None, limit=None) -> Finding:
+    """A finding on `days`, of which the number and the ends are kept; a `value` that is no number is missing."""
     days = pd.DatetimeIndex(days)
     span = (f"{days.min():%Y-%m-%d}", f"{days.max():%Y-%m-%d}") if len(days) else ("", "")
     figure = None if value is None or not np.isfinite(value) else float(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from capitulation.data.panel import missing_days
 from capitulation.data.quality import FAILURE
 from capitulation.words import count
 
@@ -44,22 +45,19 @@ def provenance_table(market: Market) -> pd.DataFrame:
 
 def coverage_table(panel: pd.DataFrame) -> pd.DataFrame:
     """Per column of the panel: unit, first and last day with a value, days missing in between, last value."""
-    rows = []
-    for name in panel.columns:
-        known = panel[name].dropna()
-        inside = panel.loc[known.index[0] : known.index[-1], name] if len(known) else known
-        ends = (known.index[0], known.index[-1], known.iloc[-1]) if len(known) else (pd.NaT, pd.NaT, np.nan)
-        rows.append((name, UNITS[name], ends[0], ends[1], len(known), int(inside.isna().sum()), ends[2]))
+    gaps = missing_days(panel)
     columns = ["column", "unit", "first_day", "last_day", "days", "missing_inside", "last_value"]
-    return pd.DataFrame(rows, columns=columns)
+    return gaps.assign(
+        unit=gaps["column"].map(UNITS),
+        days=gaps["n_days"] - gaps["n_missing"],
+        last_value=[panel[name].get(last, np.nan) for name, last in zip(gaps["column"], gaps["last"], strict=True)],
+    ).rename(columns={"first": "first_day", "last": "last_day", "n_missing": "missing_inside"})[columns]
 
 
 def data_sentence(market: Market) -> str:
     """The data in one sentence: range, source, gaps, objections."""
     panel = market.panel
-    hash_rate = panel["hash_rate_ehs"]
-    inside = hash_rate.loc[hash_rate.first_valid_index() : hash_rate.last_valid_index()]
-    missing = int(inside.isna().sum())
+    missing = int(missing_days(panel[["hash_rate_ehs"]])["n_missing"].iloc[0])
     failed = int((market.findings_table()["severity"] == FAILURE).sum())
     objections = "no check fails" if not failed else f"{count(failed, 'check fails', 'checks fail')}"
     whose = "a simulated market" if market.simulated else f"real data ({market.attribution or market.source})"

@@ -5,15 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 import pandas as pd
 
 from capitulation.errors import ReportError, one_line
 from capitulation.tables import format_cell
 
-Words = Mapping[str, str]
-EMPTY: Words = MappingProxyType({})
 SPECIAL = re.compile(r"([\\`*_\[\]<>|$~#])")
 FORMULA_GUARD = re.compile(r"^'(?=\s*[=+\-@])")
 LONGEST_TEXT = 2000

@@ -21,16 +21,6 @@ from capitulation.study.sweep import (
 )
 
 ANCHORS = ("recovery", "start")
-BASE_COLUMNS = (
-    "fast_days",
-    "slow_days",
-    "n_starts",
-    "n_recoveries",
-    "share_inverted",
-    "n_trades",
-    "total_return",
-    "sharpe",
-)
 EVENT_COLUMNS = ("n_events", "mean_log", "excess_log", "hit_rate")
 
 
