@@ -1,1 +1,1 @@
-"""Hash rate and its noise, ribbons, difficulty and retargets, miner economics, and the rules built on them."""
+"""What the network did: hash rate and its noise, difficulty, economics, rules of capitulation, episodes."""

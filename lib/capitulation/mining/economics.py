@@ -1,124 +1,176 @@
-"""What miners earn: revenue, fees, hashprice, the Puell multiple, and the power price at which a rig breaks even.
+"""What miners earn: revenue, hashprice, the Puell multiple, and the power price at which a rig breaks even.
 
 Blocks found cancel in hashprice (a lucky day brings more revenue and more apparent hash rate in the same proportion),
-so it is known far more exactly than the day's hash rate. What free data cannot show: miners' own power contracts,
-hosting fees, debt, and the coins they sell.
+so it is known far more exactly than the day's hash rate. Which rigs run no one publishes: as Cambridge's electricity
+index (CBECI) does, every rig of the recent past counts the same, good for direction and turning points, not for the
+last percent. Free data cannot show miners' own power contracts, hosting fees, debt, and the coins they sell.
+
+Daily results have the panel's index `date`, use that day and earlier ones alone, and are missing where an input is.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
-PUELL_DAYS = 365
-REGRESSION_MIN_DAYS = 365
-HOURS_PER_DAY = 24
-WATT_PER_KILOWATT = 1000
-TH_PER_PH = 1000
-PH_PER_EH = 1000
+from capitulation.errors import DataError, one_line
+from capitulation.mining.hashrate import rolling_mean
+from capitulation.paths import reference_folder
+
+RIG_COLUMNS = ["model", "maker", "released", "hash_rate_ths", "power_w", "efficiency_j_th", "source"]
+SERVICE_YEARS = 5
+KWH_PER_PH_DAY = 24.0  # what one PH/s uses in a day per J/TH of efficiency: 1000 TH/s * J/TH = kW, 24 hours
 
 
 def _positive(series: pd.Series) -> pd.Series:
-    """`series` with values that cannot be divided by or logged (zero, negative) made missing."""
+    """`series` with what cannot be divided by or logged made missing."""
     return series.where(series > 0)
 
 
 def revenue_usd(panel: pd.DataFrame) -> pd.Series:
     """Miners' revenue of the day (USD): the provider's figure; where it has none at all, coins earned times price.
 
-    Index `date` as in `panel`; missing where either part is missing. A provider's gaps are not filled from the other
-    formula.
+    A provider's gaps are not filled from the other formula.
     """
-    given = panel["revenue_usd"]
-    if given.notna().any():
-        return given
+    if panel["revenue_usd"].notna().any():
+        return panel["revenue_usd"]
     return ((panel["issuance_btc"] + panel["fees_btc"]) * panel["price_usd"]).rename("revenue_usd")
 
 
-def puell_multiple(panel: pd.DataFrame, days: int = PUELL_DAYS) -> pd.Series:
-    """Value of the day's new coins over its mean of the last `days` days, this one included (ratio).
+def puell_multiple(panel: pd.DataFrame) -> pd.Series:
+    """Value of the day's new coins over its mean of the last 365 days, this one included (ratio; David Puell, 2019).
 
-    Puell = I(t) / mean(I(t-days+1) .. I(t)), I = issuance_btc * price_usd (David Puell, 2019). Missing until the
-    window is full and wherever it holds a missing day.
+    Missing until the window is full and wherever it holds a missing day.
     """
     issued = panel["issuance_btc"] * panel["price_usd"]
-    return (issued / _positive(issued.rolling(days, min_periods=days).mean())).rename("puell_multiple")
+    return (issued / _positive(rolling_mean(issued, 365))).rename("puell_multiple")
 
 
 def economics(panel: pd.DataFrame) -> pd.DataFrame:
-    """Daily economics of mining, one row per day of `panel`, missing where an input is missing.
+    """Daily economics of mining, one row per day of `panel`.
 
-    Columns: `revenue_usd` (USD a day), `issuance_btc`, `fees_btc` (BTC a day), `fee_share` (fees over coins earned,
+    Columns: `issuance_btc`, `fees_btc` (BTC a day), `revenue_usd` (USD a day), `fee_share` (fees over coins earned,
     fraction), `hashprice_usd_ph_day` and `hashprice_btc_ph_day` (revenue of one PH/s in one day), `puell_multiple`
-    (ratio). Each row uses that day and earlier ones alone.
+    (ratio).
+
+    >>> bool(economics(panel)["hashprice_usd_ph_day"].dropna().min() > 0)
+    True
     """
-    revenue = revenue_usd(panel)
-    earned_btc = panel["issuance_btc"] + panel["fees_btc"]
-    hash_rate_ph = _positive(panel["hash_rate_ehs"]) * PH_PER_EH
-    return pd.DataFrame(
-        {
-            "revenue_usd": revenue,
-            "issuance_btc": panel["issuance_btc"],
-            "fees_btc": panel["fees_btc"],
-            "fee_share": panel["fees_btc"] / _positive(earned_btc),
-            "hashprice_usd_ph_day": revenue / hash_rate_ph,
-            "hashprice_btc_ph_day": earned_btc / hash_rate_ph,
-            "puell_multiple": puell_multiple(panel),
-        },
-        index=panel.index,
+    revenue, earned_btc = revenue_usd(panel), panel["issuance_btc"] + panel["fees_btc"]
+    hash_rate_ph = _positive(panel["hash_rate_ehs"]) * 1000
+    return panel[["issuance_btc", "fees_btc"]].assign(
+        revenue_usd=revenue,
+        fee_share=panel["fees_btc"] / _positive(earned_btc),
+        hashprice_usd_ph_day=revenue / hash_rate_ph,
+        hashprice_btc_ph_day=earned_btc / hash_rate_ph,
+        puell_multiple=puell_multiple(panel),
     )
 
 
-def kwh_per_ph_day(efficiency_j_th: float | np.ndarray) -> float | np.ndarray:
-    """Energy (kWh) that one PH/s of a rig of `efficiency_j_th` (J/TH, or W per TH/s) uses in a day.
+def read_rigs(path: Path | None = None) -> pd.DataFrame:
+    """The rig table, indexed by `model`, in order of release.
 
-    >>> float(kwh_per_ph_day(20.0))
-    480.0
+    Columns: `maker`, `released` (first day of the release month), `available` (first day after it: a release known by
+    month counts from its end, so nothing is known too early), `hash_rate_ths` (TH/s), `power_w` (W),
+    `efficiency_j_th` (J/TH), `source`. Default file: data/reference/asic_rigs.csv. Raises `DataError` where a model
+    appears twice, a figure is not positive or the efficiency is over 2 % off power over hash rate.
     """
-    return efficiency_j_th * TH_PER_PH * HOURS_PER_DAY / WATT_PER_KILOWATT
+    path = path or reference_folder() / "asic_rigs.csv"
+    rigs = pd.read_csv(path, usecols=RIG_COLUMNS)
+    fits = np.isclose(rigs["power_w"] / rigs["hash_rate_ths"], rigs["efficiency_j_th"], rtol=0.02)
+    fits &= (rigs[["hash_rate_ths", "power_w", "efficiency_j_th"]] > 0).all(axis=1) & ~rigs["model"].duplicated()
+    if not fits.all():
+        model = one_line(rigs.loc[~fits, "model"].iloc[0], 60)
+        raise DataError(f"{path.name}: {model!r} must stand once, with power_w / hash_rate_ths = efficiency_j_th > 0")
+    rigs["released"] = pd.to_datetime(rigs["released"], format="%Y-%m")
+    rigs.insert(3, "available", rigs["released"] + pd.offsets.MonthBegin(1))
+    return rigs.sort_values(["released", "model"]).set_index("model")
 
 
-def breakeven_usd_kwh(panel: pd.DataFrame, rigs: pd.DataFrame, *, since_release: bool = True) -> pd.DataFrame:
-    """Power price (USD/kWh) at which each rig's revenue pays exactly for its power: days × rigs.
+def recent_rigs(days: pd.DatetimeIndex, rigs: pd.DataFrame) -> np.ndarray:
+    """Days × rigs, True where the rig was on sale and released within the last five years."""
+    day, retired = days.to_numpy()[:, None], rigs["available"] + pd.DateOffset(years=SERVICE_YEARS)
+    return (day >= rigs["available"].to_numpy()) & (day < retired.to_numpy())
 
-    Breakeven = hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh). `rigs` as from `fleet.read_rigs`. With
-    `since_release`, days before a rig was surely on sale (first day after its release month) are missing. Power alone
-    is counted: no hosting, staff or capital.
+
+def breakeven_usd_kwh(panel: pd.DataFrame, rigs: pd.DataFrame) -> pd.DataFrame:
+    """Power price (USD/kWh) at which each rig's revenue pays exactly for its power: days × rigs (as from `read_rigs`).
+
+    Breakeven = hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh). Days before a rig was surely on sale (first day
+    after its release month) are missing. Power alone is counted: no hosting, staff or capital.
     """
     hashprice = economics(panel)["hashprice_usd_ph_day"].to_numpy()
-    values = hashprice[:, None] / kwh_per_ph_day(rigs["efficiency_j_th"].to_numpy())[None, :]
-    if since_release:
-        on_sale = panel.index.to_numpy()[:, None] >= rigs["available"].to_numpy()[None, :]
-        values = np.where(on_sale, values, np.nan)
-    return pd.DataFrame(values, index=panel.index, columns=rigs.index)
+    values = hashprice[:, None] / (KWH_PER_PH_DAY * rigs["efficiency_j_th"].to_numpy())
+    on_sale = panel.index.to_numpy()[:, None] >= rigs["available"].to_numpy()
+    return pd.DataFrame(np.where(on_sale, values, np.nan), index=panel.index, columns=rigs.index)
 
 
-def difficulty_regression(panel: pd.DataFrame, min_days: int = REGRESSION_MIN_DAYS) -> pd.DataFrame:
+def fleet(panel: pd.DataFrame, power_price: float = 0.07, rigs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The modelled fleet at `power_price` (USD/kWh), one row per day of `panel`.
+
+    Columns: `n_recent` and `n_earning` (rigs released within five years; those of them whose revenue covers their
+    power), `share_under_water` (the others' share, equal weights, fraction), `fleet_efficiency_j_th` (mean J/TH of
+    the earning ones; where none earns, the most efficient recent rig, so that cost is then a lower bound),
+    `production_cost_usd` (power cost per BTC earned, coins and fees), `price_to_cost` (ratio) and `fleet_power_gw`.
+    Missing where hashprice is missing or no recent rig is known.
+
+    >>> bool(fleet(panel)["share_under_water"].dropna().between(0, 1).all())
+    True
+    """
+    rigs, money = read_rigs() if rigs is None else rigs, economics(panel)
+    recent, efficiency = recent_rigs(panel.index, rigs), rigs["efficiency_j_th"].to_numpy()
+    hashprice = money["hashprice_usd_ph_day"].to_numpy()
+    earning = recent & (hashprice[:, None] >= KWH_PER_PH_DAY * efficiency * power_price)
+    n_recent, n_earning = recent.sum(axis=1), earning.sum(axis=1)
+    usable = np.isfinite(hashprice) & (n_recent > 0)
+    best = np.where(recent, efficiency, np.inf).min(axis=1, initial=np.inf)
+    # Row by row: a matrix product rounds differently when days are added, and the past must not change by a bit.
+    total = np.where(earning, efficiency, 0.0).sum(axis=1)
+    mixed = np.where(usable, np.where(n_earning > 0, total / np.maximum(n_earning, 1), best), np.nan)
+    cost = KWH_PER_PH_DAY * mixed * power_price / money["hashprice_btc_ph_day"].to_numpy()
+    columns = {
+        "n_recent": n_recent,
+        "n_earning": n_earning,
+        "share_under_water": np.where(usable, 1 - n_earning / np.maximum(n_recent, 1), np.nan),
+        "fleet_efficiency_j_th": mixed,
+        "production_cost_usd": cost,
+        "price_to_cost": panel["price_usd"].to_numpy() / cost,
+        "fleet_power_gw": panel["hash_rate_ehs"].to_numpy() * mixed / 1000,
+    }
+    return pd.DataFrame(columns, index=panel.index)
+
+
+def rigs_under_water(panel: pd.DataFrame, power_price: float, rigs: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Recent rigs on the last day of `panel` whose hashprice is known, the least efficient first; index `model`.
+
+    Columns: `efficiency_j_th`, `breakeven_usd_kwh`, `under_water`. Empty where hashprice is never known.
+    """
+    rigs = read_rigs() if rigs is None else rigs
+    last = economics(panel)["hashprice_usd_ph_day"].dropna().tail(1)
+    chosen = rigs[recent_rigs(last.index, rigs).any(axis=0)].sort_values("efficiency_j_th", ascending=False)
+    breakeven = last.sum() / (KWH_PER_PH_DAY * chosen["efficiency_j_th"])
+    return chosen[["efficiency_j_th"]].assign(breakeven_usd_kwh=breakeven, under_water=breakeven < power_price)
+
+
+def difficulty_regression(panel: pd.DataFrame) -> pd.DataFrame:
     """Price explained by difficulty, each day from that day and earlier ones alone (expanding least squares).
 
     log price = intercept + slope * log difficulty, refitted every day. Columns: `slope`, `intercept`,
-    `regression_price_usd` (fitted price of the day, USD) and `price_to_regression` (ratio). Missing before `min_days`
-    usable days and where price or difficulty is missing. The popular model fits the whole history once, so its past
-    values know the future; this one does not. Both series trend, so the fit describes and proves nothing.
+    `regression_price_usd` (fitted price of the day, USD) and `price_to_regression` (ratio). Missing before 365 usable
+    days and where price or difficulty is missing. The popular model fits the whole history once, so its past values
+    know the future; this one does not. Both series trend, so the fit describes and proves nothing.
     """
-    x = np.log(_positive(panel["difficulty"])).to_numpy()
-    y = np.log(_positive(panel["price_usd"])).to_numpy()
-    slope, intercept = _expanding_least_squares(x, y, min_days)
-    fitted = np.exp(intercept + slope * x)
-    fitted[np.isnan(y)] = np.nan
-    columns = {"slope": slope, "intercept": intercept, "regression_price_usd": fitted}
-    frame = pd.DataFrame(columns, index=panel.index)
-    return frame.assign(price_to_regression=panel["price_usd"] / fitted)
-
-
-def _expanding_least_squares(x: np.ndarray, y: np.ndarray, min_days: int) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and intercept of y on x over all rows up to each row; running sums, hence the same for any prefix."""
+    x, y = (np.log(_positive(panel[name])).to_numpy() for name in ("difficulty", "price_usd"))
     known = np.isfinite(x) & np.isfinite(y)
-    x0, y0 = np.where(known, x, 0.0), np.where(known, y, 0.0)
-    count = np.cumsum(known).astype(float)
+    x0, y0, count = np.where(known, x, 0.0), np.where(known, y, 0.0), np.cumsum(known).astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_x, mean_y = np.cumsum(x0) / count, np.cumsum(y0) / count
         variance = np.cumsum(x0 * x0) / count - mean_x**2
         slope = (np.cumsum(x0 * y0) / count - mean_x * mean_y) / variance
-    slope[~((count >= min_days) & (variance > 1e-12))] = np.nan
-    return slope, mean_y - slope * mean_x
+    slope[~((count >= 365) & (variance > 1e-12))] = np.nan
+    intercept = mean_y - slope * mean_x
+    fitted = np.where(np.isnan(y), np.nan, np.exp(intercept + slope * x))
+    columns = {"slope": slope, "intercept": intercept, "regression_price_usd": fitted}
+    return pd.DataFrame(columns, index=panel.index).assign(price_to_regression=panel["price_usd"] / fitted)

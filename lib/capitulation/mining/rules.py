@@ -1,185 +1,273 @@
-"""Every definition of capitulation behind one interface: a panel in, a daily state with its intensity out.
+"""Every definition of capitulation: one decorated function each, with its name, words, source and thresholds beside it.
 
-A rule reads that day and earlier ones alone. Where its inputs are not all there the day is unknown, which is neither in
-the state nor out of it.
+A rule takes a panel and gives two columns, index `date`: `measure`, its own figure, and `intensity`, how far that lies
+on the stressed side of its threshold (above 0: in the state; missing: unknown). It reads that day and earlier ones
+alone. A new rule is one more function (see `rule`): every table, page, test and the run's parameters take it up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from capitulation.errors import InputError, one_line
-from capitulation.mining import rules_measures as measures
-from capitulation.params import DEFINITIONS
+from capitulation.mining.difficulty import adjustments
+from capitulation.mining.economics import economics, fleet, puell_multiple
+from capitulation.mining.hashrate import drawdown, growth, hash_ribbons, rolling_mean
 
-if TYPE_CHECKING:
-    from capitulation.params import Params
-
-Excess = Callable[[pd.DataFrame, "Params"], pd.DataFrame]
+DIFFICULTY_RIBBON_DAYS = (9, 14, 25, 40, 60, 90, 128, 200)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """One definition: name (as in the tables), label for figures, what it says, who says so, and how it is computed.
+class Rule(NamedTuple):
+    """One definition: `name` as in the tables, `words` in sentences, what it `says`, its `source`.
 
-    `compute(panel, params)` gives the day's `measure` (in `unit`) and `intensity`: how far the measure lies on the
-    stressed side of the rule's threshold, so that the day is in the state where intensity > 0.
+    `compute(panel, **thresholds)` gives columns measure and intensity; `thresholds` are its keywords, each as
+    (annotation, default), the annotation with unit, meaning and limits.
     """
 
     name: str
-    label: str
-    description: str
+    words: str
+    says: str
     source: str
-    unit: str
-    compute: Excess
+    compute: Callable[..., pd.DataFrame]
+    thresholds: Mapping[str, tuple[Any, Any]]
 
 
-_TABLE = (
-    (
-        "hash_ribbons",
-        "Hash Ribbons inverted",
-        "fast mean of hash rate below its slow mean",
-        'Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole Investments, 2019',
-        "gap, fraction",
-        measures.ribbon_gap,
-    ),
-    (
-        "hash_rate_growth_30d",
-        "Hash rate down on 30 days",
-        "30-day mean of hash rate below its value 30 days earlier; the same days as 30/60-day Hash Ribbons",
-        'VanEck, "Bitcoin ChainCheck" of mid-December 2025 (30-day hash-rate growth below zero)',
-        "growth, fraction",
-        measures.growth_30d,
-    ),
-    (
-        "hash_rate_growth_90d",
-        "Hash rate down on 90 days",
-        "30-day mean of hash rate below its value 90 days earlier",
-        'VanEck, "Bitcoin ChainCheck" of mid-December 2025 (90-day hash-rate growth below zero)',
-        "growth, fraction",
-        measures.growth_90d,
-    ),
-    (
-        "hash_rate_drawdown",
-        "Hash rate off its peak",
-        "mean hash rate below its running peak by more than drawdown_threshold",
-        'ZFX Shanhai Securities, 20 January 2026 ("fell a cumulative 15 % from its peak"); common in market letters',
-        "drawdown, fraction",
-        measures.hash_rate_drawdown,
-    ),
-    (
-        "negative_retargets",
-        "Difficulty cuts in a row",
-        "at least retargets_k of the last retargets_n difficulty adjustments were cuts",
-        'ZFX Shanhai Securities, 20 January 2026 ("seventh negative adjustment in the past eight")',
-        "cuts",
-        measures.negative_retargets,
-    ),
-    (
-        "difficulty_ribbon_compression",
-        "Difficulty ribbon compressed",
-        "coefficient of variation of eight means of difficulty (9 to 200 days) below compression_threshold",
-        'Willy Woo, "Introducing the Difficulty Ribbon", 2019; compression as defined by Glassnode Academy',
-        "coefficient of variation",
-        measures.ribbon_compression,
-    ),
-    (
-        "puell_multiple",
-        "Puell multiple low",
-        "value of new coins below puell_threshold times its 365-day mean",
-        'David Puell, "The Puell Multiple", 2019',
-        "ratio",
-        measures.puell,
-    ),
-    (
-        "puell_compression",
-        "Puell low and ribbon compressed",
-        "Puell multiple low while the difficulty ribbon is compressed",
-        "Glassnode's and Capriole's habit of asking for both: Puell (2019) and Woo (2019) together",
-        "ratio to its threshold, the weaker of both",
-        measures.puell_compression,
-    ),
-    (
-        "hashprice_stress",
-        "Hashprice below its past",
-        "hashprice (USD) below hashprice_stress_ratio times its 365-day mean",
-        'hashprice: Luxor Technology, "Hashrate Index", 2019; the comparison with its own year is this suite\'s',
-        "ratio",
-        measures.hashprice_ratio,
-    ),
-    (
-        "fleet_under_breakeven",
-        "Rigs under water",
-        "share of the recent rigs that do not earn their power above fleet_share_threshold",
-        "Cambridge Centre for Alternative Finance, CBECI methodology (rigs of five years, equal weights)",
-        "share of models, fraction",
-        measures.fleet_under_water,
-    ),
+RULES: dict[str, Rule] = {}
+
+
+def rule(name: str, *, words: str = "", says: str = "", source: str = "own rule") -> Any:
+    """Decorator that makes a function of a panel and keyword thresholds the rule `name` (replacing one of that name).
+
+    `says` is the function's docstring where not given. Raises `InputError` where a threshold has no default, or
+    another one than in a rule that shares it.
+
+    >>> @rule("quiet_day", says="fewer than 100 blocks in a day")
+    ... def quiet_day(panel, *, fewer_than=100):
+    ...     return beyond(panel["block_count"], fewer_than - panel["block_count"])
+    >>> rule_state(pd.DataFrame({"block_count": [99.0, 144.0]}), "quiet_day").tolist()
+    [True, False]
+    >>> del RULES["quiet_day"]
+    """
+
+    def register(compute: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
+        _, *own = inspect.signature(compute, eval_str=True).parameters.values()
+        others = thresholds(without=name)
+        for one in own:
+            if one.default is one.empty or (one.name in others and others[one.name][1] != one.default):
+                raise InputError(f"rule {name}: {one.name} needs a default, the same as in other rules that have it")
+        kinds = [type(one.default) if one.annotation is one.empty else one.annotation for one in own]
+        declared = {one.name: (kind, one.default) for one, kind in zip(own, kinds, strict=True)}
+        plain = words or name.replace("_", " ")
+        RULES[name] = Rule(name, plain, says or inspect.getdoc(compute) or plain, source, compute, declared)
+        return compute
+
+    return register
+
+
+def thresholds(without: str = "") -> dict[str, tuple[Any, Any]]:
+    """Every threshold that a rule (but `without`) declares, by name: its annotation and its default."""
+    return {key: kind for one in RULES.values() if one.name != without for key, kind in one.thresholds.items()}
+
+
+def beyond(measure: pd.Series, intensity: pd.Series) -> pd.DataFrame:
+    """What a rule returns: its measure, and how far that lies beyond the threshold.
+
+    >>> beyond(pd.Series([0.3, 0.6]), 0.5 - pd.Series([0.3, 0.6]))["intensity"].gt(0).tolist()
+    [True, False]
+    """
+    return pd.DataFrame({"measure": measure, "intensity": intensity})
+
+
+def _is(unit: str, description: str, **limits: float) -> Any:
+    """What a threshold is: its unit, its meaning and what is allowed."""
+    return Field(description=description, json_schema_extra={"unit": unit}, **limits)
+
+
+Drawdown = Annotated[float, _is("fraction", "drawdown of hash rate from its running peak", gt=0, lt=1)]
+Compression = Annotated[float, _is("fraction", "difficulty ribbon: coefficient of variation below this", gt=0, lt=1)]
+PuellBelow = Annotated[float, _is("ratio", "Puell multiple below this", gt=0, lt=10)]
+Stress = Annotated[float, _is("ratio", "hashprice below this share of its mean of the past year", gt=0, lt=2)]
+FleetShare = Annotated[float, _is("fraction", "share of the recent rig fleet under breakeven", gt=0, le=1)]
+
+
+# Thresholds without a published value were set so that each rule holds on a minority of days, before any return was
+# looked at.
+@rule(
+    "hash_ribbons",
+    words="Hash Ribbons",
+    source='Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole Investments, 2019',
 )
-RULES: dict[str, Rule] = {row[0]: Rule(*row) for row in _TABLE}
-if tuple(RULES) != DEFINITIONS:
-    raise AssertionError("mining.rules and params.DEFINITIONS name different rules")
+def ribbon_gap(
+    panel: pd.DataFrame,
+    *,
+    fast_days: Annotated[int, _is("days", "fast mean of hash rate", ge=2, le=400)] = 30,
+    slow_days: Annotated[int, _is("days", "slow mean of hash rate", ge=3, le=800)] = 60,
+) -> pd.DataFrame:
+    """fast mean of hash rate below its slow mean"""
+    gap = hash_ribbons(panel, fast_days, slow_days)["gap"]
+    return beyond(gap, -gap)
 
 
-def rule_state(panel: pd.DataFrame, name: str, params: Params) -> pd.DataFrame:
-    """The daily state of rule `name`; index `date` as in `panel`.
+# With 30 and 60 days the ribbons say the same: the 60-day mean is the average of this 30-day mean and the one 30 days
+# ago, so that fast < slow exactly where growth < 0.
+@rule(
+    "hash_rate_growth_30d",
+    words="30-day hash-rate growth",
+    source='VanEck, "Bitcoin ChainCheck" of mid-December 2025 (30-day hash-rate growth below zero)',
+)
+def growth_30d(panel: pd.DataFrame) -> pd.DataFrame:
+    """30-day mean of hash rate below its value 30 days earlier; the same days as 30/60-day Hash Ribbons"""
+    grown = growth(panel["hash_rate_ehs"], 30)
+    return beyond(grown, -grown)
 
-    Columns: in_state (bool), known (bool: all inputs there), intensity (distance of the measure beyond the threshold,
-    in the rule's unit, larger is deeper stress, above 0 in the state) and measure (the rule's own figure). A day that
-    is not known is False in in_state and missing in intensity. Raises `InputError` for another name.
+
+@rule(
+    "hash_rate_growth_90d",
+    words="90-day hash-rate growth",
+    source='VanEck, "Bitcoin ChainCheck" of mid-December 2025 (90-day hash-rate growth below zero)',
+)
+def growth_90d(panel: pd.DataFrame) -> pd.DataFrame:
+    """30-day mean of hash rate below its value 90 days earlier"""
+    grown = growth(panel["hash_rate_ehs"], 90)
+    return beyond(grown, -grown)
+
+
+@rule(
+    "hash_rate_drawdown",
+    words="hash-rate drawdown",
+    source='ZFX Shanhai Securities, 20 January 2026 ("fell a cumulative 15 % from its peak"); common in market letters',
+)
+def hash_rate_drawdown(
+    panel: pd.DataFrame,
+    *,
+    drawdown_mean_days: Annotated[int, _is("days", "mean of hash rate for the drawdown rule", ge=1, le=400)] = 30,
+    drawdown_threshold: Drawdown = 0.05,
+) -> pd.DataFrame:
+    """mean hash rate below its running peak by more than drawdown_threshold"""
+    fallen = drawdown(panel, drawdown_mean_days)
+    return beyond(fallen, -fallen - drawdown_threshold)
+
+
+@rule(
+    "negative_retargets",
+    source='ZFX Shanhai Securities, 20 January 2026 ("seventh negative adjustment in the past eight")',
+)
+def negative_retargets(
+    panel: pd.DataFrame,
+    *,
+    retargets_k: Annotated[int, _is("retargets", "negative retargets needed", ge=1, le=100)] = 3,
+    retargets_n: Annotated[int, _is("retargets", "retargets looked back on", ge=1, le=100)] = 5,
+) -> pd.DataFrame:
+    """at least retargets_k of the last retargets_n difficulty adjustments were cuts"""
+    change = adjustments(panel).set_index("date")["change"]
+    cut = (change < 0).astype("float64").where(change.notna())
+    cuts = cut.rolling(retargets_n).sum().fillna(-1).reindex(panel.index).ffill()  # -1: not known at an adjustment
+    cuts = cuts.mask(cuts < 0).where(panel["height"].notna())
+    return beyond(cuts, cuts - (retargets_k - 1))
+
+
+@rule(
+    "difficulty_ribbon_compression",
+    words="difficulty-ribbon compression",
+    source='Willy Woo, "Introducing the Difficulty Ribbon", 2019; compression as defined by Glassnode Academy',
+)
+def difficulty_ribbon_compression(panel: pd.DataFrame, *, compression_threshold: Compression = 0.03) -> pd.DataFrame:
+    """coefficient of variation of eight means of difficulty (9 to 200 days) below compression_threshold"""
+    means = np.stack([rolling_mean(panel["difficulty"], days).to_numpy() for days in DIFFICULTY_RIBBON_DAYS])
+    variation = pd.Series(means.std(axis=0) / means.mean(axis=0), index=panel.index)
+    return beyond(variation, compression_threshold - variation)
+
+
+@rule("puell_multiple", words="Puell multiple", source='David Puell, "The Puell Multiple", 2019')
+def puell(panel: pd.DataFrame, *, puell_threshold: PuellBelow = 0.5) -> pd.DataFrame:
+    """value of new coins below puell_threshold times its 365-day mean"""
+    multiple = puell_multiple(panel)
+    return beyond(multiple, puell_threshold - multiple)
+
+
+@rule(
+    "puell_compression",
+    words="Puell and compression",
+    source="Glassnode's and Capriole's habit of asking for both: Puell (2019) and Woo (2019) together",
+)
+def puell_compression(
+    panel: pd.DataFrame, *, puell_threshold: PuellBelow = 0.5, compression_threshold: Compression = 0.03
+) -> pd.DataFrame:
+    """Puell multiple low while the difficulty ribbon is compressed"""
+    variation = difficulty_ribbon_compression(panel)["measure"]
+    weaker = np.maximum(puell_multiple(panel) / puell_threshold, variation / compression_threshold)
+    return beyond(weaker, 1 - weaker)
+
+
+@rule(
+    "hashprice_stress",
+    source='hashprice: Luxor Technology, "Hashrate Index", 2019; the comparison with its own year is this suite\'s',
+)
+def hashprice_stress(panel: pd.DataFrame, *, hashprice_stress_ratio: Stress = 0.5) -> pd.DataFrame:
+    """hashprice (USD) below hashprice_stress_ratio times its 365-day mean"""
+    hashprice = economics(panel)["hashprice_usd_ph_day"]
+    ratio = hashprice / rolling_mean(hashprice, 365)
+    return beyond(ratio, hashprice_stress_ratio - ratio)
+
+
+@rule(
+    "fleet_under_breakeven",
+    source="Cambridge Centre for Alternative Finance, CBECI methodology (rigs of five years, equal weights)",
+)
+def fleet_under_breakeven(
+    panel: pd.DataFrame,
+    *,
+    power_price_usd_kwh: Annotated[float, _is("USD/kWh", "power price of miners", gt=0, lt=10)] = 0.07,
+    fleet_share_threshold: FleetShare = 0.5,
+) -> pd.DataFrame:
+    """share of the recent rigs that do not earn their power above fleet_share_threshold"""
+    share = fleet(panel, power_price_usd_kwh)["share_under_water"]
+    return beyond(share, share - fleet_share_threshold)
+
+
+def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise `InputError` where a name in `given` is not among `known`, with the nearest one that is."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            near = get_close_matches(str(name), known, 1) or [", ".join(known)]
+            raise InputError(f"unknown name {one_line(name, 60)!r}; nearest known: {near[0]}")
+
+
+def rule_measure(panel: pd.DataFrame, name: str, **settings: Any) -> pd.DataFrame:
+    """Daily measure and intensity (above 0 in the state) of rule `name`, index `date`; missing where an input is.
+
+    `settings`: thresholds of any rule; those of other rules are passed over. `InputError` for another name.
     """
-    if name not in RULES:
-        raise InputError(f"definition={one_line(name, 60)!r}: must be one of {', '.join(RULES)}")
-    found = RULES[name].compute(panel, params)
-    known = found["intensity"].notna()
-    in_state = (found["intensity"] > 0) & known
-    return pd.DataFrame(
-        {"in_state": in_state, "known": known, "intensity": found["intensity"], "measure": found["measure"]},
-        index=panel.index,
-    )
+    refuse_unknown([name], RULES)
+    refuse_unknown(settings, thresholds())
+    own = RULES[name].thresholds
+    return RULES[name].compute(panel, **{key: value for key, value in settings.items() if key in own})
 
 
-def all_rule_states(panel: pd.DataFrame, params: Params) -> dict[str, pd.DataFrame]:
-    """`rule_state` of every rule, in the order of `params.DEFINITIONS`."""
-    return {name: rule_state(panel, name, params) for name in RULES}
+def rule_state(panel: pd.DataFrame, name: str, **settings: Any) -> pd.Series:
+    """Whether each day is in the state of rule `name` (see `rule_measure`): boolean, <NA> where unknown.
 
-
-def _jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    either = (a | b).sum()
-    return float((a & b).sum() / either) if either else float("nan")
-
-
-def _phi(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of two flags, from the four counts; NaN where either never changes."""
-    both, neither = int((a & b).sum()), int((~a & ~b).sum())
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    spread = (both + only_a) * (only_b + neither) * (both + only_b) * (only_a + neither)
-    return (both * neither - only_a * only_b) / spread**0.5 if spread else float("nan")
-
-
-AGREEMENTS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"jaccard": _jaccard, "phi": _phi}
-
-
-def agreement(states: Mapping[str, pd.DataFrame], measure: str = "jaccard", since: str = "") -> pd.DataFrame:
-    """How much the rules agree, rules × rules, on the days from `since` on that both know.
-
-    jaccard: days in both states over days in either (0 to 1). phi: correlation of the two flags (-1 to 1). Missing
-    where it is not defined (neither ever in the state; for phi, a flag that never changes).
+    >>> state = rule_state(panel, "puell_multiple", puell_threshold=0.4)
+    >>> state.dtype.name, bool(state.isna().any())  # unknown until a year is full
+    ('boolean', True)
     """
-    if measure not in AGREEMENTS:
-        raise InputError(f"measure={one_line(measure, 40)!r}: must be one of {', '.join(AGREEMENTS)}")
-    parts = {name: state[state.index >= since] if since else state for name, state in states.items()}
-    flags = {name: part["in_state"].to_numpy(bool) for name, part in parts.items()}
-    known = {name: part["known"].to_numpy(bool) for name, part in parts.items()}
+    intensity = rule_measure(panel, name, **settings)["intensity"]
+    flags = pd.arrays.BooleanArray((intensity > 0).to_numpy(bool), intensity.isna().to_numpy(bool))
+    return pd.Series(flags, index=panel.index, name=name)
 
-    def one(a: str, b: str) -> float:
-        both = known[a] & known[b]
-        return AGREEMENTS[measure](flags[a][both], flags[b][both])
 
-    names = list(states)
-    return pd.DataFrame([[one(a, b) for b in names] for a in names], index=names, columns=names)
+def rule_states(panel: pd.DataFrame, **settings: Any) -> pd.DataFrame:
+    """`rule_state` of every rule, a column each in the order of `RULES`; a threshold goes to every rule that has it.
+
+    >>> rule_states(panel).columns.tolist()[:2]
+    ['hash_ribbons', 'hash_rate_growth_30d']
+    """
+    return pd.DataFrame({name: rule_state(panel, name, **settings) for name in RULES})

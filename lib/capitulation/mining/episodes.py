@@ -1,0 +1,186 @@
+"""From any daily state to a table of episodes, their anchors and their clusters.
+
+Days are not events: a capitulation of seventy days is one observation. A day whose state is not known neither starts
+nor ends an episode; the episode goes on over it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from capitulation.errors import InputError
+from capitulation.mining.difficulty import adjustments, era_of
+from capitulation.mining.hashrate import drawdown, hash_ribbons, rolling_mean
+from capitulation.mining.rules import refuse_unknown, rule_states, thresholds
+
+ANCHOR_COLUMNS = {"start": "start", "recovery": "end", "buy": "buy_date"}
+ONE_DAY = pd.Timedelta(days=1)
+
+
+def runs(state: pd.Series) -> pd.DataFrame:
+    """Runs of days in the state: columns episode (1, 2, …), start, end (missing while ongoing), ongoing, days.
+
+    `state`: boolean, daily index; <NA> days are passed over. `end` is the first known day out of the state,
+    days = end - start; for an ongoing one last day - start + 1. Raises `InputError` where `state` is not boolean.
+    """
+    if not isinstance(state.index, pd.DatetimeIndex):
+        raise InputError("a state needs an index of days")
+    try:
+        known = state.astype("boolean").dropna()
+    except (TypeError, ValueError):
+        raise InputError(f"a state must be true, false or missing on each day, not {state.dtype}") from None
+    edge = np.diff(known.to_numpy(bool).astype("int8"), prepend=0)
+    start, end = known.index[edge == 1], known.index[edge == -1]
+    ongoing = np.arange(len(start)) >= len(end)
+    end = end.append(pd.DatetimeIndex([pd.NaT] * int(ongoing.sum())))
+    until = end.fillna(state.index[-1] + ONE_DAY) if len(end) else end
+    numbers, days = np.arange(1, len(start) + 1), (until - start).days.astype("int64")
+    return pd.DataFrame({"episode": numbers, "start": start, "end": end, "ongoing": ongoing, "days": days})
+
+
+def _spans(index: pd.DatetimeIndex, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of each episode's first day and of the day after its last one."""
+    return index.searchsorted(table["start"]), index.searchsorted(table["end"].fillna(index[-1] + ONE_DAY))
+
+
+def buy_dates(
+    panel: pd.DataFrame, episodes: pd.DataFrame, price_fast_days: int = 10, price_slow_days: int = 20
+) -> pd.Series:
+    """Buy day of each episode by Edwards' rule (missing where none): index as `episodes`.
+
+    The first day from the recovery on, and before the next episode starts, on which the fast mean of price lies above
+    the slow one: the recovery day itself if it does so already, else the day it crosses. Full windows only.
+    """
+    price = panel["price_usd"]
+    above = (rolling_mean(price, price_fast_days) > rolling_mean(price, price_slow_days)).to_numpy()
+    crossed = np.append(np.flatnonzero(above), len(panel))
+    start, begin = _spans(panel.index, episodes)
+    stop = np.append(start[1:], len(panel))[: len(start)]
+    first = crossed[np.searchsorted(crossed, begin)]
+    days = panel.index.append(pd.DatetimeIndex([pd.NaT]))[np.where(first < stop, first, len(panel))]
+    return pd.Series(days.as_unit(panel.index.unit), index=episodes.index, name="buy_date")
+
+
+def grade(depth_z: pd.Series) -> pd.Series:
+    """In words whether block luck alone explains a fall: noise-like (z above -2), doubtful (-2 to -3), real (below -3).
+
+    A gap that never fell below zero is noise-like too. Missing z gives a missing grade.
+    """
+    names = np.select([depth_z > -2, depth_z >= -3], ["noise-like", "doubtful"], "real")
+    return pd.Series(names, index=depth_z.index, dtype="object", name="grade").where(depth_z.notna())
+
+
+def episodes(
+    state: pd.Series,
+    panel: pd.DataFrame,
+    *,
+    fast_days: int = 30,
+    slow_days: int = 60,
+    price_fast_days: int = 10,
+    price_slow_days: int = 20,
+    drawdown_mean_days: int = 30,
+    min_days: int = 0,
+    min_depth_z: float = 0.0,
+) -> pd.DataFrame:
+    """The episodes of any daily `state` (boolean, <NA> where unknown) of `panel`, in order of time.
+
+    Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state, so that
+    definitions compare (fraction), depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest
+    (fraction); price_start and price_end (USD at the end of these days); negative_retargets, difficulty cuts from the
+    start to the day before the end; era (year of the halving); buy_date (`buy_dates`). Missing where not known.
+    Episodes shorter than `min_days`, or less than `min_depth_z` standard errors deep, are left out, the others keep
+    their numbers; one left out still ends the buy window of the one before. That looks at whole episodes: right for
+    describing the past and, at a recovery or a buy, for trading it.
+
+    >>> found = episodes(panel["price_usd"] < 0.9 * panel["price_usd"].shift(30), panel)
+    >>> bool((found["end"] > found["start"])[~found["ongoing"]].all())
+    True
+    """
+    table, ribbon, price = runs(state), hash_ribbons(panel, fast_days, slow_days), panel["price_usd"]
+    gap, gap_z = ribbon["gap"].to_numpy(), ribbon["gap_z"].to_numpy()
+    fallen = drawdown(panel, drawdown_mean_days).to_numpy()
+    start, stop = _spans(panel.index, table)
+
+    def lowest(values: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """`of` on the day of each episode on which `values` are lowest; missing where none is known."""
+        spans = [(a, values[a:b]) for a, b in zip(start, stop, strict=True)]
+        at = [a + np.nanargmin(span) if np.isfinite(span).any() else len(of) for a, span in spans]
+        return np.append(of, np.nan)[np.array(at, dtype=int)]
+
+    cuts = np.full(len(table), np.nan)
+    if panel["height"].notna().any():
+        changes = adjustments(panel)
+        cut = np.append(0, panel.index.isin(changes.loc[changes["change"] < 0, "date"]).cumsum())
+        cuts = cut[stop] - cut[start]
+    depth_z = lowest(gap, gap_z)
+    table = table.assign(
+        depth=lowest(gap, gap),
+        depth_z=depth_z,
+        grade=grade(pd.Series(depth_z, index=table.index)),
+        hash_rate_drawdown=lowest(fallen, fallen),
+        price_start=price.reindex(table["start"]).to_numpy(),
+        price_end=price.reindex(table["end"]).to_numpy(),
+        negative_retargets=cuts,
+        era=era_of(table["start"], panel).to_numpy(),
+        buy_date=buy_dates(panel, table, price_fast_days, price_slow_days),
+    )
+    kept = (table["days"] >= min_days) & ((table["depth_z"] <= -min_depth_z) | (min_depth_z == 0))
+    return table[kept].reset_index(drop=True)
+
+
+def clusters(days: Iterable[pd.Timestamp], gap: int) -> np.ndarray:
+    """Cluster number (0, 1, …) of each event: one closer than `gap` days (1 at least) to the one before joins its.
+
+    In order of time; missing days are left out.
+    """
+    known = pd.DatetimeIndex(days).dropna().sort_values().to_numpy("datetime64[D]")
+    return np.cumsum(np.diff(known, prepend=known[:1]).astype("int64") >= gap)
+
+
+def n_clusters(days: Iterable[pd.Timestamp], gap: int) -> int:
+    """Number of `clusters`."""
+    return len(np.unique(clusters(days, gap)))
+
+
+class Rules(NamedTuple):
+    """All rules applied to one panel, as `apply_rules` gives them."""
+
+    states: pd.DataFrame
+    episodes: pd.DataFrame
+    events: dict[tuple[str, str], pd.DatetimeIndex]
+
+
+def apply_rules(panel: pd.DataFrame, **settings: Any) -> Rules:
+    """Every rule on one panel: daily states, the episodes of all, and the days of each (definition, anchor).
+
+    `settings`: thresholds of the rules and keywords of `episodes`; an unknown name raises `InputError` with the nearest
+    known. states: boolean, a column per rule, in the state only inside the episodes kept; episodes: as `episodes`
+    gives, one rule under the other, `definition` first; events: in the order of the rules, each at start, recovery,
+    buy and in_state (every day in the state).
+
+    >>> rules = apply_rules(panel, slow_days=90)
+    >>> len(rules.events["puell_multiple", "start"]) == int((rules.episodes["definition"] == "puell_multiple").sum())
+    True
+    """
+    own, keywords = thresholds(), list(inspect.signature(episodes).parameters)[2:]
+    refuse_unknown(settings, [*own, *keywords])
+    states = rule_states(panel, **{name: value for name, value in settings.items() if name in own})
+    about = {name: value for name, value in settings.items() if name in keywords}
+    tables, events = [], {}
+    for name, state in states.items():
+        table = episodes(state, panel, **about)
+        inside = np.zeros(len(panel), bool)
+        for first, stop in zip(*_spans(panel.index, table), strict=True):
+            inside[first:stop] = True
+        states[name] = state.mask(state.fillna(False) & ~inside, False)
+        events |= {(name, at): pd.DatetimeIndex(table[column].dropna()) for at, column in ANCHOR_COLUMNS.items()}
+        events[name, "in_state"] = panel.index[states[name].fillna(False)]
+        table.insert(0, "definition", name)
+        tables.append(table)
+    found = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
+    return Rules(states, found, events)

@@ -1,0 +1,335 @@
+"""Hash rate, difficulty, economics and trend: closed forms, slow versions, simulation, and no look-ahead."""
+
+import inspect
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from capitulation.errors import DataError, InputError
+from capitulation.mining import difficulty, economics, episodes, hashrate, rules, trend
+from panels import mined_panel, steady_panel
+
+
+@pytest.fixture(scope="module")
+def mined():
+    return mined_panel(1500, seed=11, growth=0.2)
+
+
+@pytest.fixture(scope="module")
+def market(mined):
+    """The mined panel as of 2018 with fees that vary, so that rigs are on sale and earn."""
+    panel = mined[0].set_axis(pd.date_range("2018-01-01", periods=len(mined[0]), name="date"))
+    fees = np.random.default_rng(1).uniform(10, 40, len(panel))
+    price = 0.2 * panel["price_usd"] * panel["hash_rate_ehs"]
+    return panel.assign(fees_btc=fees, price_usd=price, revenue_usd=(panel["issuance_btc"] + fees) * price)
+
+
+RIGS = economics.read_rigs()
+DAILY = {
+    "ribbon_state": lambda p: hashrate.ribbon_state(hashrate.hash_ribbons(p)),
+    "era_of": lambda p: difficulty.era_of(p.index, p),
+    "rule_states": rules.rule_states,
+    "breakeven_usd_kwh": lambda p: economics.breakeven_usd_kwh(p, RIGS),
+}
+# One row per event, see the test of tables; or about the last day, or the whole history, that they are given.
+NOT_DAILY = ("adjustments", "halving_days", "expected_noise_inversions", "drawdown_noise", "next_adjustment")
+for module in (hashrate, difficulty, economics, rules, episodes, trend):
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        first, *others = [*inspect.signature(function).parameters.values()] or [None]
+        daily = first and first.name == "panel" and all(one.default is not one.empty for one in others)
+        if daily and name[0] != "_" and name not in NOT_DAILY:
+            DAILY[name] = function
+
+
+@pytest.fixture(scope="module", params=["mined", "holed", "real"])
+def world(request, mined):
+    if request.param == "real":
+        return request.getfixturevalue("real_panel")
+    panel = mined[0].copy()
+    if request.param == "holed":
+        holes = np.random.default_rng(2).integers(100, 1300, 6)
+        panel.iloc[holes, panel.columns.get_indexer(["hash_rate_ehs", "price_usd"])] = np.nan
+    return panel
+
+
+def _cuts(panel: pd.DataFrame, n: int = 6) -> list[int]:
+    return [121, 365, *np.random.default_rng(len(panel)).integers(200, len(panel), n).tolist()]
+
+
+@pytest.mark.parametrize("name", DAILY)
+def test_no_look_ahead(name, world):
+    whole = DAILY[name](world)
+    for size in _cuts(world):
+        cut = DAILY[name](world.iloc[:size])
+        assert cut.equals(whole.iloc[:size]), f"{name} changed when the future was cut off at {cut.index[-1]:%F}"
+
+
+def test_no_look_ahead_in_tables(world):
+    """Rows up to the cut are the same; what was going on then is going on there, and buys up to the cut are known."""
+    adjusted, halved = difficulty.adjustments(world), difficulty.halving_days(world)
+    applied = episodes.apply_rules(world)
+    for size in _cuts(world, 4):
+        part = world.iloc[:size]
+        last, found = part.index[-1], difficulty.adjustments(part)
+        pd.testing.assert_frame_equal(found, adjusted[adjusted["date"] <= last], check_exact=True)
+        assert difficulty.halving_days(part).equals(halved[halved <= last])
+        then, whole = episodes.apply_rules(part), applied.episodes
+        begun = whole[whole["start"] <= last].reset_index(drop=True)
+        ended = (begun["end"] <= last).to_numpy()
+        assert then.episodes["start"].equals(begun["start"]) and (then.episodes["ongoing"] == ~ended).all()
+        same = ["definition", "episode", "end", "days", "depth", "depth_z", "grade", "price_end", "era"]
+        pd.testing.assert_frame_equal(then.episodes.loc[ended, same], begun.loc[ended, same], check_exact=True)
+        bought = begun["buy_date"].where(begun["buy_date"] <= last)
+        assert then.episodes["buy_date"].equals(bought.rename("buy_date"))
+        for key, days in then.events.items():
+            assert days.equals(applied.events[key][applied.events[key] <= last])
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.floats(0, 1e6), st.just(float("nan"))), max_size=40), st.integers(1, 12))
+def test_rolling_mean_equals_the_mean_of_each_full_window(values, days):
+    found = hashrate.rolling_mean(pd.Series(values, dtype=float), days).tolist()
+    slow = [np.mean(values[i - days + 1 : i + 1]) if i >= days - 1 else np.nan for i in range(len(values))]
+    np.testing.assert_allclose(found, slow, rtol=1e-12, atol=1e-9)
+
+
+def test_errors_of_a_steady_rate_have_their_closed_forms():
+    panel = steady_panel(np.full(80, 500.0), blocks=130)
+    unknown = panel.assign(block_count=np.nan)  # hash rate over difficulty tells them, else the protocol's aim
+    for one, blocks in ((panel, 130), (unknown, 130), (unknown.assign(difficulty=np.nan), 144)):
+        assert hashrate.relative_se(one, 30).iloc[-1] == pytest.approx((blocks * 30) ** -0.5, rel=1e-12)
+        # Fast is half of slow: the gap is (F - P) / (F + P), each with 1/sqrt(30 blocks).
+        gap_se = hashrate.hash_ribbons(one)["gap_se"].iloc[-1]
+        assert gap_se == pytest.approx((2 * 30 * blocks) ** -0.5, rel=1e-12)
+
+
+def test_gap_change_error_matches_simulation_and_counts_shared_days_once(mined):
+    blocks = np.random.default_rng(6).poisson(144, (4000, 200))
+    total = np.cumsum(np.pad(blocks, ((0, 0), (1, 0))), axis=1)
+    gap = (total[:, 60:] - total[:, 30:-30]) / 30 / ((total[:, 60:] - total[:, :-60]) / 60) - 1
+    panel = steady_panel(np.full(200, 500.0))
+    day, single = panel.index, hashrate.hash_ribbons(panel)["gap_se"].iloc[-1]
+    for apart in (10, 35, 60):
+        found = hashrate.gap_change_se(panel, day[-1 - apart], day[-1])
+        assert found == pytest.approx((gap[:, -1] - gap[:, -1 - apart]).std(), rel=0.05)
+    assert hashrate.gap_change_se(panel, day[-36], day[-1]) > np.sqrt(2) * single
+    assert hashrate.gap_change_se(panel, day[-1], day[-1]) == 0
+    assert np.isnan(hashrate.gap_change_se(panel, day[58], day[-1]))
+    apart = mined[0].index[[400, 460]]  # no day in common: the two errors add up
+    both = hashrate.hash_ribbons(mined[0]).loc[apart, "gap_se"]
+    assert hashrate.gap_change_se(mined[0], *apart) == pytest.approx(np.hypot(*both), rel=1e-9)
+
+
+def test_drawdown_and_its_error_by_hand_and_by_simulation():
+    panel = steady_panel(np.r_[np.linspace(100, 200, 50), np.full(40, 150.0)])
+    assert (hashrate.drawdown(panel, 1).iloc[:50] == 0).all()
+    assert hashrate.drawdown(panel, 1).iloc[-1] == pytest.approx(-0.25)
+    se = hashrate.drawdown_se(panel, 30)
+    assert se.iloc[49] == 0 and 0 < se.iloc[60] < se.iloc[89]
+    for lag in (3, 40):
+        blocks = np.random.default_rng(4).poisson(144, (6000, 80))
+        now, peak = blocks[:, 50:80].mean(axis=1), blocks[:, 50 - lag : 80 - lag].mean(axis=1)
+        rate = np.linspace(500.0, 500.1, 80)
+        rate[80 - lag :] = 499.0
+        found = hashrate.drawdown_se(steady_panel(rate), 30).iloc[-1]
+        assert found == pytest.approx((now / peak).std(), rel=0.05)
+
+
+def test_ribbons_are_those_of_pandas_and_unknown_where_a_window_is_not_full(mined):
+    panel = mined[0].copy()
+    panel.iloc[300, panel.columns.get_loc("hash_rate_ehs")] = np.nan
+    ribbon, rate = hashrate.hash_ribbons(panel), panel["hash_rate_ehs"]
+    fast, slow = rate.rolling(30).mean(), rate.rolling(60).mean()
+    np.testing.assert_allclose(ribbon[["fast", "slow"]], np.column_stack([fast, slow]), rtol=1e-9)
+    np.testing.assert_allclose(ribbon["gap"], fast / slow - 1, atol=1e-12)
+    assert ribbon["inverted"].isna().to_numpy().nonzero()[0].tolist() == [*range(59), *range(300, 360)]
+    state = hashrate.ribbon_state(ribbon)
+    assert (ribbon["inverted"].isna() == (state == "unknown")).all()
+    rising, below = (fast > fast.shift(1)) & (fast > fast.shift(2)) & (fast > fast.shift(3)), fast < slow
+    assert (ribbon["inverted"].dropna() == below[ribbon["inverted"].notna()]).all()
+    assert (state[below] == np.where(rising[below], "recovering", "capitulation")).all()
+    with pytest.raises(InputError, match="fast_days=60"):
+        hashrate.hash_ribbons(panel, 60, 30)
+
+
+def test_noise_stands_beside_what_was_observed(mined):
+    still, fast = (steady_panel(np.exp(pace / 365 * np.arange(600))) for pace in (0.0, 1.5))
+    by_luck = hashrate.expected_noise_inversions(still, runs=500)
+    assert by_luck["expected"] > 1 and by_luck["share_of_days"] == pytest.approx(0.5, abs=0.03)
+    assert hashrate.expected_noise_inversions(fast, runs=500)["expected"] == 0
+    found = hashrate.expected_noise_inversions(mined[0], runs=300)
+    inverted = hashrate.hash_ribbons(mined[0])["inverted"].to_numpy(bool, na_value=False)
+    assert found["observed"] == (inverted[-365:] & ~inverted[-366:-1]).sum()
+    assert found["low"] <= found["expected"] <= found["high"] and 0 <= found["p_at_least_observed"] <= 1
+    table = hashrate.drawdown_noise(fast).set_index("mean_days")
+    assert (table[["drawdown", "se"]] == 0).all(axis=None) and table.loc[1, "noise_median"] < -0.1
+    assert hashrate.drawdown_noise(fast.iloc[:200])["noise_median"].isna().all()
+    assert np.isnan(hashrate.expected_noise_inversions(fast.iloc[:200])["expected"])
+
+
+def test_subsidy_follows_the_schedule_to_its_last_satoshi():
+    heights = np.array([0, 209_999, 210_000, 6_929_999, 14_000_000, np.nan])
+    np.testing.assert_array_equal(difficulty.subsidy_btc(heights), [50, 50, 25, 1e-8, 0, np.nan])
+    supply = difficulty.subsidy_btc(np.arange(64) * 210_000).sum() * 210_000
+    assert supply == pytest.approx(20_999_999.9769, abs=1e-6) and difficulty.subsidy_btc(840_000) == 3.125
+
+
+def test_halvings_and_eras_from_heights_or_else_from_the_reference():
+    panel = steady_panel(np.ones(3000))
+    for number, day in difficulty.halving_days(panel).items():
+        assert panel.loc[day, "height"] >= number * 210_000 > panel.loc[day - pd.Timedelta(days=1), "height"]
+    late = steady_panel(np.ones(400), start="2017-01-01")
+    late["height"] += 446_000
+    assert difficulty.halving_days(late).empty and difficulty.era_of(late.index, late).unique().tolist() == [2016]
+    blind = steady_panel(np.ones(300), start="2020-01-01").assign(height=np.nan)
+    assert difficulty.era_of(blind.index, blind)[["2020-05-10", "2020-05-11"]].tolist() == [2016, 2020]
+    table = difficulty.halvings()
+    assert (table["subsidy_btc"] == difficulty.subsidy_btc(table["height"].to_numpy())).all()
+
+
+def test_every_adjustment_of_a_simulated_chain_is_found_exactly(mined):
+    panel, truth = mined
+    found, truth = difficulty.adjustments(panel), truth[truth["height"] <= panel["height"].iloc[-1]]
+    assert found["height"].tolist() == truth["height"].tolist()
+    assert (found["date"].to_numpy() == truth["date"].to_numpy()).all()
+    np.testing.assert_allclose(found["difficulty"], truth["difficulty"], rtol=1e-9)
+    np.testing.assert_allclose(found["change"], truth["change"], atol=1e-9)
+    runs_of_cuts = itertools.accumulate(found["change"] < 0, lambda streak, cut: streak + 1 if cut else 0, initial=0)
+    assert found["negative_streak"].tolist() == list(runs_of_cuts)[1:]
+
+
+def test_adjustments_that_change_nothing_or_are_not_known():
+    panel = steady_panel(np.full(60, 7.0))
+    table = difficulty.adjustments(panel)
+    assert len(table) == 4 and (table[["change", "negative_streak"]] == 0).all(axis=None)
+    panel.loc[table["date"].iloc[1] - pd.Timedelta(days=1), ["height", "block_count", "difficulty"]] = np.nan
+    assert difficulty.adjustments(panel)["change"].isna().tolist() == [False, True, False, False]
+    blind = panel.assign(height=np.nan)
+    assert difficulty.adjustments(blind).empty and difficulty.next_adjustment(blind) == {}
+    last = difficulty.next_adjustment_history(steady_panel(np.full(29, 7.0), blocks=[144.0] * 27 + [143.0, 1.0]))
+    assert (last["change_low"] == last["change_high"])[last["blocks_remaining"] == 1].any()  # certain at its last block
+
+
+def test_next_adjustment_of_a_faster_chain_is_up_by_its_speed():
+    panel = steady_panel(np.full(40, 7.0), blocks=158.4)  # 10 % more blocks than the target, evenly
+    last = difficulty.next_adjustment(panel)
+    assert last["change"] == pytest.approx(1.1 * 2016 / 2015 - 1, rel=1e-3)
+    assert last["change_low"] < last["change"] < last["change_high"] and last["height"] % 2016 == 0
+    assert last["date_low"] <= last["date"] <= last["date_high"]
+    assert last["height"] - last["blocks_remaining"] == pytest.approx(panel["height"].iloc[-1], abs=1)
+    for blocks, change in ((1440.0, 3.0), (20.0, -0.75)):  # held within a factor of four
+        assert difficulty.next_adjustment(steady_panel(np.full(400, 7.0), blocks))["change"] == pytest.approx(change)
+
+
+def test_interval_covers_as_often_as_it_says_when_only_luck_moves_blocks():
+    covered, days = 0, 0
+    for seed in range(6):
+        panel = steady_panel(np.full(900, 7.0), np.random.default_rng(seed).poisson(144, 900).astype(float))
+        history = difficulty.next_adjustment_history(panel, confidence=0.9)
+        marks = np.arange(2016, panel["height"].iloc[-1], 2016)
+        found_on = np.interp(marks, np.r_[0, panel["height"]], np.arange(len(panel) + 1))
+        true = history["height"].map(pd.Series(14 / np.diff(found_on) - 1, index=marks[1:]))
+        known = true.notna() & history["change"].notna()
+        covered += true.between(history["change_low"], history["change_high"])[known].sum()
+        days += known.sum()
+    assert covered / days == pytest.approx(0.9, abs=0.04)
+
+
+def test_real_adjustments_match_the_list_of_mempool_space(real_panel, data_folder):
+    rows = json.loads((data_folder / "mempool_space" / "difficulty-adjustments.json").read_text())
+    listed = pd.DataFrame(rows, columns=["time", "height", "listed_difficulty", "ratio"]).sort_values("height")
+    both = difficulty.adjustments(real_panel).merge(listed, on="height", how="right")
+    assert (both["difficulty"] / both["listed_difficulty"] - 1).abs().max() < 1e-6
+    # The list's first ratio is a placeholder of 1; the others are rounded to five decimals.
+    assert (1 + both["change"] - both["ratio"]).iloc[1:].abs().max() < 6e-6
+    day = pd.to_datetime(both["time"], unit="s").dt.normalize()
+    assert (both["date"] - day).abs().max() <= pd.Timedelta(days=1)
+
+
+def test_a_day_and_a_rig_worked_by_hand():
+    row = {"price_usd": 1e5, "hash_rate_ehs": 800.0, "block_count": 144.0, "difficulty": 1e14, "height": 9e5}
+    row |= {"issuance_btc": 450.0, "fees_btc": 50.0, "revenue_usd": 5e7}
+    day = pd.DataFrame(row, index=pd.DatetimeIndex(["2024-12-15"], name="date"))
+    money = economics.economics(day).iloc[0]
+    assert money["hashprice_usd_ph_day"] == pytest.approx(62.5)  # 50 million USD over 800,000 PH/s
+    assert money["hashprice_btc_ph_day"] == pytest.approx(500 / 800_000) and money["fee_share"] == pytest.approx(0.1)
+    # A PH/s at 21.5 J/TH draws 21.5 kW: 516 kWh a day.
+    assert economics.breakeven_usd_kwh(day, RIGS)["Antminer S19 XP"].iloc[0] == pytest.approx(62.5 / 516)
+    early = day.set_axis(pd.DatetimeIndex(["2024-10-31"], name="date"))
+    assert economics.breakeven_usd_kwh(early, RIGS)["Antminer S21 XP"].isna().all()
+    still = day.assign(hash_rate_ehs=0.0, issuance_btc=0.0, fees_btc=0.0)
+    assert economics.economics(still).filter(regex="hashprice|share").isna().all(axis=None)
+    assert economics.rigs_under_water(still, 0.05).empty
+
+
+def test_windows_of_money_must_be_full(market):
+    holed = market.copy()
+    holed.loc[holed.index[900], ["price_usd", "revenue_usd"]] = np.nan
+    unknown = economics.puell_multiple(holed).isna().to_numpy().nonzero()[0]
+    assert unknown.tolist() == [*range(364), *range(900, 1265)]
+    assert np.isnan(economics.revenue_usd(holed).iloc[900])  # never filled from coins and price
+    derived = economics.revenue_usd(market.assign(revenue_usd=np.nan))
+    pd.testing.assert_series_equal(derived, market["revenue_usd"], rtol=1e-12)
+
+
+def test_difficulty_regression_matches_polyfit(market):
+    result = economics.difficulty_regression(market)
+    assert result["slope"].iloc[:364].isna().all()
+    for t in (364, 600, 899):
+        x, y = np.log(market["difficulty"].iloc[: t + 1]), np.log(market["price_usd"].iloc[: t + 1])
+        assert np.polyfit(x, y, 1) == pytest.approx(result[["slope", "intercept"]].iloc[t].to_numpy(), rel=1e-6)
+
+
+def test_fleet_against_a_slow_loop(market):
+    result, hashprice = economics.fleet(market, 0.05), economics.economics(market)["hashprice_usd_ph_day"]
+    for day in market.index[::211]:
+        sold = RIGS[(RIGS["available"] <= day) & (day < RIGS["available"] + pd.DateOffset(years=5))]
+        earning = sold[hashprice[day] / (sold["efficiency_j_th"] * 24) >= 0.05]
+        efficiency = earning["efficiency_j_th"].mean() if len(earning) else sold["efficiency_j_th"].min()
+        assert result.loc[day, "share_under_water"] == pytest.approx(1 - len(earning) / len(sold))
+        assert result.loc[day, "fleet_efficiency_j_th"] == pytest.approx(efficiency)
+        kwh = market.loc[day, "hash_rate_ehs"] * 1e6 * efficiency / 1000 * 24
+        coins = market.loc[day, "issuance_btc"] + market.loc[day, "fees_btc"]
+        assert result.loc[day, "production_cost_usd"] == pytest.approx(kwh * 0.05 / coins)
+    listed = economics.rigs_under_water(market, 0.05)
+    assert listed["under_water"].mean() == pytest.approx(result["share_under_water"].iloc[-1])
+    assert listed["efficiency_j_th"].is_monotonic_decreasing
+
+
+def test_a_rig_table_that_contradicts_itself_is_refused(tmp_path):
+    path, good = tmp_path / "rigs.csv", "A,M,2020-01,100,3000,30,maker\n"
+    for rows in (good * 2, good.replace("30,m", "40,m"), good.replace("3000,30", "0,0"), "A" * 9):
+        path.write_text(",".join(economics.RIG_COLUMNS) + "\n" + rows)
+        with pytest.raises(DataError, match="rigs.csv: 'A"):
+            economics.read_rigs(path)
+
+
+def test_filter_equals_the_recursions_written_out():
+    rng = np.random.default_rng(1)
+    rate, blocks = np.exp(np.cumsum(rng.normal(0, 0.01, 900))), rng.poisson(144, 900)
+    panel = steady_panel(rate * blocks / 144, blocks, start="2014-01-01")
+    panel.iloc[800:803, panel.columns.get_loc("hash_rate_ehs")] = np.nan
+    work, noise = np.log(panel["hash_rate_ehs"]).to_numpy(), (1 / panel["block_count"]).to_numpy()
+    step, random = np.array([[1.0, 1.0], [0.0, 1.0]]), np.diag([0.0, trend.slope_variance(work[:730], noise[:730])])
+    mean, cov, falling = np.array([work[0], 0.0]), np.diag([1e4, 1e-2]), []
+    for value, variance in zip(work, noise, strict=True):
+        if np.isfinite(value):
+            gain = cov[:, 0] / (cov[0, 0] + variance)
+            mean, cov = mean + gain * (value - mean[0]), cov - np.outer(gain, cov[0])
+        falling.append(norm.cdf(-mean[1] / np.sqrt(cov[1, 1])))
+        mean, cov = step @ mean, step @ cov @ step.T + random
+    found = trend.falling_probability(panel)
+    assert found.first_valid_index() == pd.Timestamp("2016-01-01") == panel.index[730]
+    np.testing.assert_allclose(found.iloc[730:], falling[730:], rtol=1e-6, atol=1e-9)
+    assert trend.falling_probability(panel.assign(hash_rate_ehs=np.nan)).isna().all()
+
+
+def test_real_collapses_are_seen_as_they_happen(real_panel):
+    probability = trend.falling_probability(real_panel)
+    assert probability["2021-06-20"] > 0.99 and probability["2018-12-01"] > 0.95 and probability["2019-08-15"] < 0.25
