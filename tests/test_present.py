@@ -1,4 +1,4 @@
-"""The present state against markets built by hand, brute force and its own promise to be JSON."""
+"""The present against markets built by hand, brute force, and its promise to be JSON and plain words."""
 
 import json
 import math
@@ -9,48 +9,43 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from capitulation.data.panel import PANEL_COLUMNS
-from capitulation.episodes import find_episodes
-from capitulation.mining.ribbons import ribbons
-from capitulation.params import make_params
+from capitulation.mining.episodes import episodes, runs
+from capitulation.mining.hashrate import hash_ribbons, ribbon_state
 from capitulation.study import present as pr
-from capitulation.study.survival import recovery_odds
+from notebook_cells import run_cells
+from panels import steady_panel
 
-PARAMS = make_params({"horizons_days": [7, 90]})
-
-
-def market(hash_rate: np.ndarray, start: str = "2016-01-01", seed: int = 4) -> pd.DataFrame:
-    """A panel whose daily hash rate is exactly `hash_rate` (144 blocks a day), with a random price."""
-    n = len(hash_rate)
-    index = pd.date_range(start, periods=n, name="date")
-    price = 500 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0.001, 0.03, n)))
-    blocks = np.full(n, 144.0)
-    columns = {
-        "price_usd": price,
-        "hash_rate_ehs": hash_rate,
-        "block_count": blocks,
-        "difficulty": hash_rate * 1e18 * 86400 / (2**32 * 144),
-        "height": 400_000 + np.cumsum(blocks),
-        "issuance_btc": 12.5 * blocks,
-        "fees_btc": np.full(n, 50.0),
-        "revenue_usd": (12.5 * blocks + 50) * price,
-    }
-    return pd.DataFrame(columns, index=index)[list(PANEL_COLUMNS)]
+NO_WORD = re.compile(r"\b(nan|None|NaT|inf)\b")
 
 
-def waves(n: int = 1500, days: int = 250) -> np.ndarray:
-    """Growing hash rate with a regular fall."""
+def market(hash_rate):
+    """A panel whose daily hash rate is exactly `hash_rate` (144 blocks a day), with a random price, from 2016 on."""
+    price = 500 * np.exp(np.cumsum(np.random.default_rng(4).normal(0.001, 0.03, len(hash_rate))))
+    panel = steady_panel(hash_rate, start="2016-01-01", price=price)
+    return panel.assign(height=400_000 + panel["height"])
+
+
+def waves(n=1500, days=250):
+    """Growing hash rate with a regular fall, each deeper and longer than the one before."""
     t = np.arange(n)
-    return np.exp(0.0015 * t + 0.25 * np.sin(2 * np.pi * t / days))
+    return np.exp(0.0015 * t + (0.2 + 0.0001 * t) * np.sin(2 * np.pi * t / days))
 
 
 @pytest.fixture(scope="module")
-def capitulating():
-    rate = waves()
-    table = ribbons(market(rate))
-    runs = find_episodes(table["in_capitulation"], table["known"])
-    third = runs.iloc[2]
-    return market(rate).loc[: third["start"] + pd.Timedelta(days=9)]
+def whole():
+    return market(waves())
+
+
+@pytest.fixture(scope="module")
+def capitulating(whole):
+    """`whole` up to the tenth day of its third capitulation."""
+    third = runs(hash_ribbons(whole)["inverted"]).iloc[2]
+    return whole.loc[: third["start"] + pd.Timedelta(days=9)]
+
+
+@pytest.fixture(scope="module")
+def state(capitulating):
+    return pr.present_state(capitulating, horizons=[7, 90])
 
 
 @pytest.mark.parametrize("over_days", [1, 7, 14, 30, 45])
@@ -63,101 +58,120 @@ def test_required_hash_rate_makes_the_means_meet(capitulating, over_days):
 
 
 def test_required_hash_rate_is_missing_where_it_makes_no_sense(capitulating):
-    assert math.isnan(pr.required_hash_rate(capitulating, 30, 60, 60))
-    assert math.isnan(pr.required_hash_rate(capitulating.tail(59), 30, 60, 7))
     holed = capitulating.copy()
     holed.iloc[-20, holed.columns.get_loc("hash_rate_ehs")] = np.nan
-    assert math.isnan(pr.required_hash_rate(holed, 30, 60, 7))
-    soaring = market(np.concatenate([np.full(59, 1.0), [1e6]]))
-    assert math.isnan(pr.required_hash_rate(soaring, 30, 60, 1))  # even with no hash rate the fast mean stays on top
+    soaring = market(np.concatenate([np.full(59, 1.0), [1e6]]))  # even with no hash rate the fast mean stays on top
+    for panel, over_days in ((capitulating, 60), (capitulating.tail(59), 7), (holed, 7), (soaring, 1)):
+        assert math.isnan(pr.required_hash_rate(panel, 30, 60, over_days))
 
 
-def test_state_of_a_known_capitulation(capitulating):
-    state = pr.present_state(capitulating, PARAMS)
+def test_state_of_a_known_capitulation(capitulating, state):
     assert state["ribbon_state"] == "capitulation" and state["days_in_state"] == 10
-    assert pd.Timestamp(state["state_since"]) == capitulating.index[-10]
+    assert pd.Timestamp(state["state_since"]) == capitulating.index[-10] and state["days_unknown"] == 0
     assert state["gap"] < 0 and state["gap_z"] == pytest.approx(state["gap"] / state["gap_se"])
     assert state["gap_history"][-1] == state["gap"] and len(state["gap_history"]) == 60
-    fast = capitulating["hash_rate_ehs"].rolling(30).mean()
-    assert state["hash_rate_drawdown"] == pytest.approx(fast.iloc[-1] / fast.max() - 1)
-    week = capitulating["hash_rate_ehs"].rolling(7).mean()
-    assert state["hash_rate_drawdowns"]["7d"]["drawdown"] == pytest.approx(week.iloc[-1] / week.max() - 1)
-    assert state["hash_rate_drawdowns"]["7d"]["peak_date"] == week.idxmax().date().isoformat()
+    for days in (30, 7):
+        mean, fall = capitulating["hash_rate_ehs"].rolling(days).mean(), state["hash_rate_drawdowns"][f"{days}d"]
+        assert fall["drawdown"] == pytest.approx(mean.iloc[-1] / mean.max() - 1)
+        assert fall["peak_date"] == mean.idxmax().date().isoformat()
     assert pr.status_code(state) == 10
 
 
-def test_odds_are_those_of_the_episodes_at_the_present_age(capitulating):
-    state = pr.present_state(capitulating, PARAMS)
-    table = ribbons(capitulating)
-    odds = recovery_odds(find_episodes(table["in_capitulation"], table["known"]), 10)
-    assert state["recovery_odds_n_at_risk"] == odds["n_at_risk"].iloc[0] == 2
-    for row in odds.itertuples():
-        expected = None if math.isnan(row.odds) else row.odds
-        assert state[f"recovery_odds_{row.within_days}d"] == expected
+def test_comparable_moments_are_the_same_age_of_earlier_runs(capitulating, state):
+    starts = runs(hash_ribbons(capitulating)["inverted"])["start"].iloc[:-1]
+    expected = (starts + pd.Timedelta(days=9)).dt.strftime("%Y-%m-%d").tolist()
+    assert state["comparable"]["age_days"] == 10 and state["comparable"]["days"] == expected
+    row, price = state["comparable"]["log_returns"][1], np.log(capitulating["price_usd"])
+    known = (price.shift(-91) - price.shift(-1)).dropna()
+    assert row["n"] == row["n_clusters"] == 2 and row["median"] == pytest.approx(known[expected].median())
+    assert row["base_hit_rate"] == pytest.approx((known > 0).mean())
+    marks = known.index.isin(pd.DatetimeIndex(expected))
+    rotated = [known.to_numpy()[np.roll(marks, k)].mean() for k in range(len(known))]
+    assert row["p_rotation"] == pytest.approx(np.mean(np.array(rotated) >= rotated[0] - 1e-12))
 
 
-def test_comparable_moments_are_the_same_age_of_earlier_runs(capitulating):
-    comparable = pr.present_state(capitulating, PARAMS)["comparable"]
-    table = ribbons(capitulating)
-    runs = find_episodes(table["in_capitulation"], table["known"])
-    expected = [(start + pd.Timedelta(days=9)).date().isoformat() for start in runs["start"].iloc[:-1]]
-    assert comparable["age_days"] == 10 and comparable["days"] == expected
-    row = comparable["log_returns"][1]
-    log_price = np.log(capitulating["price_usd"])
-    outcomes = [log_price.shift(-91).loc[day] - log_price.shift(-1).loc[day] for day in expected]
-    gap = np.diff(pd.DatetimeIndex(expected))[0] / pd.Timedelta(days=1)
-    assert row["n_clusters"] == (2 if gap >= row["horizon_days"] else 1)
-    assert row["n"] == 2 and row["median"] == pytest.approx(np.median(outcomes))
-    assert row["base_hit_rate"] == pytest.approx(((log_price.shift(-91) - log_price.shift(-1)).dropna() > 0).mean())
+def test_filters_choose_the_past_not_the_present(capitulating):
+    past = episodes(hash_ribbons(capitulating)["inverted"], capitulating).iloc[:-1]
+    shorter, longer = past.sort_values("days")["start"] + pd.Timedelta(days=9)
+    state = pr.present_state(capitulating, min_days=int(past["days"].max()))
+    assert state["days_in_state"] == 10 and state["recovery_odds_n_at_risk"] == 1
+    assert state["comparable"]["days"] == [str(longer.date())] != [str(shorter.date())]
+    deep = pr.present_state(capitulating, min_depth_z=1000)
+    assert deep["recovery_odds_30d"] is None and deep["comparable"]["days"] == []
+    expanding = capitulating.loc[: capitulating.index[-15]]
+    assert len(pr.present_state(expanding)["comparable"]["days"]) == len(past) - 1
+    assert pr.present_state(expanding, min_depth_z=1000)["comparable"]["days"] == []
 
 
-def test_a_short_run_is_no_comparable_moment():
-    days = pd.date_range("2020-01-01", periods=12)
-    flags = pd.Series([0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1, 1], index=days).astype(bool)
-    known = pd.Series(True, index=days)
-    assert list(pr.comparable_days(flags, known, 3)) == [days[6]]  # the first run is too short, the last still holds
-
-
-def test_expansion_has_no_recovery_odds():
-    state = pr.present_state(market(np.exp(0.002 * np.arange(500))), PARAMS)
+def test_expansion_has_no_odds_and_simulated_or_stale_data_say_nothing_of_the_present():
+    state = pr.present_state(market(np.exp(0.002 * np.arange(500))))
     assert state["ribbon_state"] == "expansion" and pr.status_code(state) == 0
-    assert state["days_in_state"] == 441 and state["recovery_odds_30d"] is None
-    assert "recovery odds" not in pr.status_text(state)
+    assert [pr.status_code({**state, name: True}) for name in ("simulated", "stale")] == [12, 12]
+    assert state["days_in_state"] == 441 and state["recovery_odds_30d"] is None and pr.odds_table(state).empty
 
 
-def test_too_few_days_are_unknown_not_wrong():
-    state = pr.present_state(market(np.linspace(1, 2, 59)), PARAMS)
-    assert state["ribbon_state"] == "unknown" and state["days_in_state"] is None and state["gap"] is None
-    assert pr.status_code(state) == 12 and "UNKNOWN" in pr.status_text(state)
-    json.dumps(state, allow_nan=False)
+def test_unknown_days_are_named_and_a_run_goes_on_over_them():
+    holed = market(np.exp(0.002 * np.arange(170)))
+    holed.loc[holed.index[100], "hash_rate_ehs"] = np.nan
+    early, later = (pr.present_state(holed.iloc[:days]) for days in (140, 170))
+    assert early["ribbon_state"] == "unknown" and early["days_in_state"] is None and pr.status_code(early) == 12
+    assert "59 of the last 60" in early["unknown_because"] and early["comparable"]["log_returns"] == []
+    assert later["days_in_state"] == 111 and later["days_unknown"] == 60
+    assert "60 days" in pr.facts(later).set_index("quantity").loc["days in state", "uncertainty"]
 
 
-def test_state_is_strict_json_and_text_is_short(capitulating):
-    state = pr.present_state(capitulating, PARAMS)
+def test_the_state_of_a_past_day_is_what_the_whole_history_says_of_it(whole, capitulating):
+    ribbon = hash_ribbons(whole)
+    names = ribbon_state(ribbon)
+    for day in capitulating.index[[80, 200, 420, 555, -1]]:
+        state = pr.present_state(whole.loc[:day])
+        assert (state["ribbon_state"], state["gap"]) == (names[day], ribbon.loc[day, "gap"])
+        assert all(moment < str(day.date()) for moment in state["comparable"]["days"])
+
+
+@pytest.mark.parametrize("missing", [["price_usd", "revenue_usd"], ["block_count", "height", "difficulty"], "all"])
+@pytest.mark.parametrize("days", [20, 61, 400, 1000])
+def test_whatever_is_missing_is_told_in_plain_words(whole, missing, days):
+    panel = whole.iloc[:days].copy()
+    panel[list(panel.columns) if missing == "all" else missing] = np.nan
+    state = pr.present_state(panel)
     assert json.loads(json.dumps(state, allow_nan=False)) == state
-    text = pr.status_text(state)
-    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 110 and len(text.splitlines()) <= 10
+    words = [pr.status_text(state), pr.facts(state).to_csv(), *map(str, pr.card_facts(state))]
+    assert not [text for text in words if NO_WORD.search(text)]
+
+
+def test_table_terminal_and_card_say_the_same(state):
+    told, text = pr.facts(state).set_index("label")["text"], pr.status_text(state)
+    for label, words in pr.card_facts(state):
+        assert told[label] == words and f"{label} " in text and words.strip() in text
+    assert max(map(len, text.splitlines())) <= 110 and "\x1b" not in text
     assert re.sub(r"\x1b\[\d+m", "", pr.status_text(state, colour=True)) == text
-    assert "SIMULATED" not in text and "SIMULATED" in pr.status_text({**state, "simulated": True})
 
 
-def test_the_state_of_a_past_day_is_what_the_whole_history_says_of_it(capitulating):
-    whole = ribbons(market(waves()))
-    for day in capitulating.index[[200, 420, 555, -1]]:
-        state = pr.present_state(market(waves()).loc[:day], PARAMS)
-        assert (state["ribbon_state"], state["gap"]) == tuple(whole.loc[day, ["ribbon_state", "ribbon_gap"]])
-
-
-def test_real_present_is_quick(real_panel):
-    pr.present_state(real_panel.loc[:"2026-01-20"], make_params())  # imports
+def test_real_present(real_panel):
+    pr.present_state(real_panel)
     start = time.perf_counter()
-    state = pr.present_state(real_panel, make_params())
+    state = pr.present_state(real_panel)
     assert time.perf_counter() - start < 0.8
-    assert state["ribbon_state"] == "expansion" and state["as_of"] == "2026-03-22"
+    assert (state["ribbon_state"], state["as_of"], state["days_in_state"]) == ("expansion", "2026-03-22", 25)
+    article = pr.present_state(real_panel.loc[:"2026-01-20"])
+    assert article["ribbon_state"] == "capitulation"
+    assert article["days_in_state"] == 15  # not inverted without a break since 29 November
+    assert article["recovery_odds_n_at_risk"] == 21 and article["recovery_odds_30d"] == pytest.approx(14 / 21)
 
 
-def test_real_state_on_the_day_of_the_article(real_panel):
-    state = pr.present_state(real_panel.loc[:"2026-01-20"], make_params())
-    assert state["ribbon_state"] in ("capitulation", "recovering")
-    assert state["days_in_state"] < 50  # not inverted without a break since 29 November
-    assert 0 <= state["recovery_odds_30d_low"] <= state["recovery_odds_30d"] <= state["recovery_odds_30d_high"] <= 1
+@pytest.mark.parametrize("days", [40, 400, 1250])
+@pytest.mark.parametrize("rules", [{}, {"min_days": 20, "min_depth_z": 3.0}, {"fast_days": 10, "slow_days": 90}])
+def test_the_notebook_agrees_with_the_library_at_any_time_and_setting(
+    whole, tmp_path, monkeypatch, capsys, days, rules
+):
+    names = run_cells("80-read-the-present", whole.iloc[:days], tmp_path, monkeypatch, **rules)
+    stored = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
+    assert stored == names["state"] and (tmp_path / "tables" / "present.csv").is_file()
+    assert not NO_WORD.search(capsys.readouterr().out)
+
+
+def test_the_notebook_on_real_data_gives_odds_in_a_capitulation(real_panel, tmp_path, monkeypatch):
+    run_cells("80-read-the-present", real_panel.loc[:"2026-01-20"], tmp_path, monkeypatch)
+    odds = pd.read_csv(tmp_path / "tables" / "recovery_odds.csv")
+    assert odds["n_at_risk"].eq(21).all() and (odds["low"] < odds["odds"]).all() and (odds["odds"] < odds["high"]).all()

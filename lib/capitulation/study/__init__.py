@@ -1,1 +1,1 @@
-"""Forward returns, inference, backtest, robustness, survival, cause and claims: what followed, how sure one can be."""
+"""What BTC did afterwards, and how sure one can be."""

@@ -1,38 +1,34 @@
-"""The claims ledger: every published claim, measured, with its verdict.
+"""The ledger of published claims: what each says, the data its author could have had, and the verdict.
 
-The claims stand in data/reference/claims.yml, each naming the function that measures it; functions live in the
-claims_* modules.
+The claims stand in data/reference/claims.yml; `measure` of each names the function of notebook 70 that measures it. A
+claim is judged on the data up to its own `as_of`; what came later is told beside it, never mixed in.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import importlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-import yaml
+from pydantic import BaseModel, TypeAdapter
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from capitulation.errors import DataError, one_line
-from capitulation.params import Params
 from capitulation.paths import reference_folder
-from capitulation.study.claims_base import NOT_TESTABLE, Finding, NotMeasurable, View, day
+from capitulation.words import day
 
-MEASURE_MODULES = ("claims_article", "claims_price", "claims_vaneck", "claims_edwards", "claims_winrates")
-SIMULATED_NOTICE = "On a simulated market, which tells nothing about the claim: "
-REQUIRED = ("id", "source", "published_on", "claim", "published", "measure", "parameters")
-OPTIONAL = ("as_of", "day_known")
-CLAIM_COLUMNS = ("id", "source", "published_on", "claim", "published", "measured", "verdict", "p_value", "note")
-EXTRA_COLUMNS = ("as_of", "measured_since", "followed", "measure")
+REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
+CHANCE, NOT_TESTABLE = "not distinguishable from chance", "not testable with free data"
+VERDICTS = (REPRODUCED, CONTRADICTED, CHANCE, NOT_TESTABLE)
+ALPHA = 0.05
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One entry of claims.yml; `published_on` and `as_of` are missing where not known."""
+class Claim(BaseModel, extra="forbid", frozen=True):
+    """One entry of claims.yml; `published_on` and `as_of` (last day the author could know) are None where not known."""
 
     id: int
     source: str
@@ -40,104 +36,105 @@ class Claim:
     claim: str
     published: str
     measure: str
-    parameters: Mapping[str, Any]
+    parameters: dict[str, Any]
     as_of: dt.date | None = None
     day_known: bool = True
 
 
-def read_claims(path: Path | None = None) -> tuple[Claim, ...]:
-    """Every claim of data/reference/claims.yml, in order of id.
+class Measured(NamedTuple):
+    """What measuring a claim gave: figures in words, verdict, reason, p-value; `since`: the same figures on all data;
+    `followed`: what came after the claim's own data (both empty where nothing did)."""
 
-    Raises `DataError` for a file that is not a list of claims, an unknown or missing field, or an id that appears
-    twice.
+    measured: str
+    verdict: str
+    reason: str
+    p: float = math.nan
+    since: str = ""
+    followed: str = ""
+
+
+class NotMeasurable(Exception):
+    """The panel lacks what a claim needs; the message says what."""
+
+
+def need(condition: object, reason: str) -> None:
+    """Raise `NotMeasurable` with `reason` unless `condition` holds."""
+    if not condition:
+        raise NotMeasurable(reason)
+
+
+def judge(matches: bool, p: float = 0.0) -> str:
+    """Verdict on figures claimed as evidence: they must come out as published, and stand out from chance.
+
+    >>> judge(True), judge(False, 0.01), judge(True, 0.3)
+    ('reproduced', 'contradicted', 'not distinguishable from chance')
     """
+    return (REPRODUCED if p < ALPHA else CHANCE) if matches else CONTRADICTED
+
+
+def judge_effect(p: float) -> str:
+    """Verdict on a claimed direction, from the one-sided p-value: the other direction must stand out to contradict it.
+
+    >>> judge_effect(0.01), judge_effect(0.6), judge_effect(0.99)
+    ('reproduced', 'not distinguishable from chance', 'contradicted')
+    """
+    return REPRODUCED if p < ALPHA else CONTRADICTED if p > 1 - ALPHA else CHANCE
+
+
+def read_claims(path: Path | None = None) -> tuple[Claim, ...]:
+    """Every claim of data/reference/claims.yml (or of `path`), in order of id; `DataError` for a file that is wrong."""
     path = path or reference_folder() / "claims.yml"
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: not readable: {one_line(error, 160)}") from None
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError(f"{path.name}: must be a list of claims")
-    claims = tuple(sorted((_claim(entry, path.name) for entry in entries), key=lambda claim: claim.id))
-    ids = [claim.id for claim in claims]
-    if len(set(ids)) < len(ids):
+        entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        claims = {claim.id: claim for claim in TypeAdapter(list[Claim]).validate_python(entries)}
+    except (OSError, YAMLError, ValueError) as error:
+        raise DataError(f"{path.name}: not a list of claims: {one_line(error, 200)}") from None
+    if len(claims) < len(entries):
         raise DataError(f"{path.name}: an id appears twice")
-    return claims
+    return tuple(claims[number] for number in sorted(claims))
 
 
-def _claim(entry: Mapping[str, Any], name: str) -> Claim:
-    missing = [field for field in REQUIRED if field not in entry]
-    unknown = [str(field) for field in entry if field not in REQUIRED + OPTIONAL]
-    if missing or unknown:
-        found = f"lacks {', '.join(missing)}" if missing else f"unknown field {one_line(', '.join(unknown), 80)}"
-        raise DataError(f"{name}: claim {one_line(entry.get('id'), 20)} {found}")
-    return Claim(**entry)
+def measure_claim(claim: Claim, panel: pd.DataFrame, function: Callable[..., Measured], again: bool) -> Measured:
+    """`function(past, panel, **claim.parameters)`, where `past` ends on the last day that the claim could know.
 
-
-def measure_function(name: str) -> Callable[..., Finding]:
-    """The function that `claims_module.function` names; `DataError` unless it is one of the measure modules' own.
-
-    >>> measure_function("claims_vaneck.rig_breakeven").__name__
-    'rig_breakeven'
+    With `again` the same is measured on all of `panel`, for `since`. What cannot be shown becomes "not testable".
     """
-    module, _, function = name.partition(".")
-    if module in MEASURE_MODULES:
-        found = getattr(importlib.import_module(f"capitulation.study.{module}"), function, None)
-        if callable(found) and found.__module__.endswith(module) and not function.startswith("_"):
-            return found
-    raise DataError(f"claims.yml: measure {one_line(name, 60)!r} is not a function of {', '.join(MEASURE_MODULES)}")
-
-
-def measure_claim(claim: Claim, panel: pd.DataFrame, params: Params) -> Finding:
-    """One claim on one panel; what the panel cannot show becomes "not testable" with the reason, never an exception."""
-    as_of = pd.Timestamp(claim.as_of) if claim.as_of else panel.index[-1]
-    if as_of > panel.index[-1]:
-        text = f"The data end on {day(panel.index[-1])}, before the claim's own data ({day(as_of)})."
-        return Finding("not measured", NOT_TESTABLE, text)
-    if as_of < panel.index[0]:
-        return Finding("not measured", NOT_TESTABLE, f"The data begin on {day(panel.index[0])}, after the claim's own.")
+    first, last = panel.index[0], panel.index[-1]
+    as_of = pd.Timestamp(claim.as_of or last)
+    if not first <= as_of <= last:
+        end = f"end on {day(last)}, before the claim's own data ({day(as_of)})"
+        begin = f"begin on {day(first)}, after the claim's own"
+        return Measured("not measured", NOT_TESTABLE, f"The data {end if as_of > last else begin}.")
     try:
-        return measure_function(claim.measure)(View(panel, as_of, params), **claim.parameters)
+        found = function(panel.loc[:as_of], panel, **claim.parameters)
     except NotMeasurable as reason:
-        return Finding("not measured", NOT_TESTABLE, f"The data cannot show it: {reason}.")
-
-
-def _note(claim: Claim, found: Finding) -> str:
-    """Reason, what the precision of the date is, and what followed."""
-    parts = [found.reason]
-    if not claim.day_known:
-        parts.append(f"The day of publication is not known; {claim.published_on} closes its year.")
-    if found.followed:
-        parts.append(f"What followed: {found.followed.removesuffix('.')}.")
-    return " ".join(parts)
-
-
-def _row(claim: Claim, found: Finding, last: pd.Timestamp) -> dict[str, Any]:
-    published = {name: getattr(claim, name) for name in ("id", "source", "published_on", "claim", "published")}
-    return published | {
-        "measured": found.measured,
-        "verdict": found.verdict,
-        "p_value": float(found.p_value) if math.isfinite(found.p_value) else math.nan,
-        "note": _note(claim, found),
-        "as_of": claim.as_of or last.date(),
-        "measured_since": found.measured_since,
-        "followed": found.followed,
-        "measure": claim.measure,
-    }
+        return Measured("not measured", NOT_TESTABLE, f"The data cannot show it: {reason}.")
+    if not again or as_of == last:
+        return found
+    try:
+        return found._replace(since=f"{function(panel, panel, **claim.parameters).measured} (to {day(last)})")
+    except NotMeasurable as reason:
+        return found._replace(since=f"cannot be measured on all data: {reason}")
 
 
 def claims_table(
-    panel: pd.DataFrame, params: Params, claims: tuple[Claim, ...] | None = None, simulated: bool = False
+    claims: Iterable[Claim], results: Mapping[int, Measured], panel: pd.DataFrame, simulated: bool = False
 ) -> pd.DataFrame:
-    """The contract's claims.csv: one row per claim, then `EXTRA_COLUMNS`.
+    """claims.csv: one row per claim with its result (by id); a claim without one is left out.
 
-    `measured`, `verdict` and `p_value` use the data up to the claim's own `as_of`; `measured_since` is the same on
-    all of `panel` and `followed` what came after, both empty where nothing came. `published_on` and `as_of` are days.
-    Windows are the published ones (30 and 60 days), whatever `params` says; sample start, entry lag, power price and
-    horizons are the run's. With `simulated` every note opens by saying so.
+    `measured`, `verdict` and `p_value` use the data up to `as_of`, `measured_since` all of `panel`; `note` joins the
+    reason, the precision of the date and what followed. With `simulated` every note opens by saying so.
     """
-    notice = SIMULATED_NOTICE if simulated else ""
-    rows = [_row(claim, measure_claim(claim, panel, params), panel.index[-1]) for claim in claims or read_claims()]
-    table = pd.DataFrame(rows, columns=[*CLAIM_COLUMNS, *EXTRA_COLUMNS])
-    days = {name: pd.to_datetime(table[name]) for name in ("published_on", "as_of")}
-    return table.assign(note=notice + table["note"], **days)
+    rows = []
+    for claim, found in ((claim, results[claim.id]) for claim in claims if claim.id in results):
+        note = ["On a simulated market, which tells nothing about the claim:"] if simulated else []
+        note += [found.reason]
+        note += (
+            [] if claim.day_known else [f"The day of publication is not known; {claim.published_on} closes its year."]
+        )
+        note += [f"What followed: {found.followed.removesuffix('.')}."] if found.followed else []
+        row = claim.model_dump(include={"id", "source", "published_on", "claim", "published"})
+        row |= {"measured": found.measured, "verdict": found.verdict, "p_value": found.p, "note": " ".join(note)}
+        row |= {"as_of": claim.as_of or panel.index[-1], "measured_since": found.since, "followed": found.followed}
+        rows.append(row | {"measure": claim.measure})
+    return pd.DataFrame(rows).astype(dict.fromkeys(("published_on", "as_of"), panel.index.dtype))

@@ -1,34 +1,43 @@
 """Where things stand on the panel's last day: state, noise, economics, odds, and what followed comparable moments.
 
 Everything comes from the panel as given, so a panel that is cut at a past day gives what could have been said then.
+`present_state` measures; `facts` puts it into words once, for the page's table, the terminal and the index alike.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from capitulation.episodes import clusters, find_episodes
-from capitulation.mining.economics import economics
-from capitulation.mining.fleet import rigs_under_water
-from capitulation.mining.hash_rate import drawdown, drawdown_se, rolling_mean
-from capitulation.mining.retargets import next_retarget
-from capitulation.mining.ribbons import ribbons
-from capitulation.params import Params
-from capitulation.study.forward_returns import forward_log_returns
-from capitulation.study.present_text import status_code, status_text
-from capitulation.study.survival import recovery_odds
+from capitulation.mining.difficulty import next_adjustment
+from capitulation.mining.economics import economics, rigs_under_water
+from capitulation.mining.episodes import episodes, n_clusters, runs
+from capitulation.mining.hashrate import drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
+from capitulation.study.chance import rotation_test
+from capitulation.study.duration import recovery_odds
+from capitulation.study.returns import outcomes
+from capitulation.words import count, p_text, percent, signed
 
-__all__ = ["comparable_days", "comparable_moments", "present_state", "required_hash_rate", "status_code", "status_text"]
+State = Mapping[str, Any]
 
 ODDS_WITHIN_DAYS = (30, 60, 90)
-REQUIRED_OVER_DAYS = (7, 14, 30)
+REQUIRED_DAYS = (7, 14, 30)
 DRAWDOWN_DAYS = (30, 7)
-SPARK_DAYS = 60
+HISTORY_DAYS = 60
+SHOWN_HORIZON = 90
 QUANTILES = {"worst": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "best": 1.0}
+DASH = "–"
+CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
+
+UNKNOWN = 12
+EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": UNKNOWN}
+BARS = "▁▂▃▄▅▆▇█"
+RED, GREEN, BOLD, RESET = "\x1b[31m", "\x1b[32m", "\x1b[1m", "\x1b[0m"
+STATE_COLOURS = {"expansion": GREEN, "capitulation": RED, "recovering": "\x1b[33m", "unknown": ""}
 
 
 def required_hash_rate(panel: pd.DataFrame, fast_days: int, slow_days: int, over_days: int) -> float:
@@ -41,172 +50,252 @@ def required_hash_rate(panel: pd.DataFrame, fast_days: int, slow_days: int, over
     rate = panel["hash_rate_ehs"].to_numpy(dtype=float)
     if over_days >= slow_days or len(rate) < slow_days:
         return math.nan
-    keep_fast = max(fast_days - over_days, 0)
-    fast_sum = rate[len(rate) - keep_fast :].sum()
+    fast_sum = rate[len(rate) - max(fast_days - over_days, 0) :].sum()
     slow_sum = rate[len(rate) - (slow_days - over_days) :].sum()
     weight = min(over_days, fast_days) / fast_days - over_days / slow_days
     needed = (slow_sum / slow_days - fast_sum / fast_days) / weight
     return float(needed) if needed > 0 else math.nan
 
 
-def comparable_days(in_state: pd.Series, known: pd.Series, age_days: int) -> pd.DatetimeIndex:
-    """The day on which each earlier, finished run of the state reached `age_days` days."""
-    runs = find_episodes(in_state, known)
-    runs = runs[~runs["ongoing"] & (runs["days"] >= age_days)]
-    return pd.DatetimeIndex(runs["start"] + pd.Timedelta(days=age_days - 1))
-
-
-def comparable_moments(panel: pd.DataFrame, days: pd.DatetimeIndex, params: Params) -> list[dict[str, Any]]:
+def comparable_moments(
+    panel: pd.DataFrame, days: pd.DatetimeIndex, horizons: Iterable[int], lag: int = 1, since: str = "2014-01-01"
+) -> list[dict[str, Any]]:
     """What BTC did after `days`: per horizon the known outcomes, quantiles of the log return, share of gains.
 
     `n` counts outcomes, `n_clusters` those closer than the horizon once. Beside each the same over every day of the
-    sample (`base_*`) and the one-sided rotation p. Events and baseline start at `sample_start`; anchors as everywhere
-    at the close `entry_lag_days` later.
+    sample (`base_*`) and the one-sided rotation p. Missing (NaN) where no outcome is known.
     """
-    from capitulation.study.rotation import rotation_test
-
     rows = []
-    for horizon in params.horizons_days:
-        every = forward_log_returns(panel["price_usd"], horizon, params.entry_lag_days)[params.sample_start :].dropna()
-        is_event = every.index.isin(days)
-        after = every[is_event]
-        n_clusters = len(np.unique(clusters(after.index, horizon)))
-        row = {"horizon_days": horizon, "n": len(after), "n_clusters": n_clusters}
+    for horizon in horizons:
+        every = outcomes(panel, horizon, lag, since)
+        after = every[every.index.isin(days)]
+        row = {"horizon_days": horizon, "n": len(after), "n_clusters": n_clusters(after.index, horizon)}
         row |= {name: after.quantile(q) for name, q in QUANTILES.items()}
         row |= {"hit_rate": (after > 0).mean(), "base_median": every.median(), "base_hit_rate": (every > 0).mean()}
-        p = rotation_test(every.to_numpy(), is_event).p_one_sided if len(after) else math.nan
-        rows.append({**row, "p_rotation": p})
+        rows.append(row | {"p_rotation": rotation_test(every, days).p})
     return rows
 
 
-def present_state(panel: pd.DataFrame, params: Params) -> dict[str, Any]:
-    """state.json: the present in JSON types, missing values as None.
+def present_state(
+    panel: pd.DataFrame,
+    *,
+    fast_days: int = 30,
+    slow_days: int = 60,
+    horizons: Iterable[int] = (7, 30, 60, 90, 180, 365),
+    lag: int = 1,
+    since: str = "2014-01-01",
+    power_price_usd_kwh: float = 0.07,
+    confidence: float = 0.95,
+    min_days: int = 0,
+    min_depth_z: float = 0.0,
+) -> dict[str, Any]:
+    """state.json: the present in JSON types, missing values as None; fractions, not percents, and log returns.
 
-    Keys: `as_of`, `price_usd`, `ribbon_state`, `state_since`, `days_in_state` (recovering days belong to the
-    capitulation), `gap`, `gap_se`, `gap_z`, `gap_history` (last 60 days), `hash_rate_ehs` (fast mean),
-    `hash_rate_drawdown` (30-day mean from its peak) and `hash_rate_drawdowns` by length of mean, `next_retarget`,
-    `hashprice` (USD per PH/s and day), `hashprice_btc`, `puell_multiple`, `fleet`, `recovery_odds_30d`, `_60d`,
-    `_90d` with `_low`, `_high`, `recovery_odds_n_at_risk` (None outside a capitulation), `required_hash_rate_ehs` by
-    days ahead, `comparable` (age, days, returns by horizon). Fractions, not percents; log returns.
+    Of the keys these do not explain themselves: `days_in_state` (recovering days belong to the capitulation) and
+    `days_unknown` (of these), `unknown_because` (words where the state is not known), `gap_history` (last 60 days),
+    `hash_rate_ehs` (fast mean), `hash_rate_drawdowns` by length of mean, `hashprice` (USD per PH/s and day),
+    `recovery_odds_30d` and so on (None outside a capitulation), `required_hash_rate_ehs` by days ahead, `comparable`
+    (age, days and returns of the moments at which earlier runs of the same state were as old).
+
+    `min_days` and `min_depth_z` choose the past episodes from which odds and comparable moments come (an expansion
+    counts where the episode before it does); they look at whole episodes, the present one is never left out.
+
+    >>> present_state(panel)["as_of"] == str(panel.index[-1].date())
+    True
     """
-    table = ribbons(panel, params.fast_days, params.slow_days)
-    last = table.iloc[-1]
-    capitulating = bool(last["in_capitulation"])
-    in_state = table["in_capitulation"] if capitulating else ~table["in_capitulation"] & table["known"]
-    age, since = _age(in_state, table["known"])
-    state = {
-        "as_of": panel.index[-1].date().isoformat(),
-        "price_usd": panel["price_usd"].iloc[-1],
-        "ribbon_state": last["ribbon_state"],
-        "state_since": since,
-        "days_in_state": age,
-        "gap": last["ribbon_gap"],
-        "gap_se": last["ribbon_gap_se"],
-        "gap_z": last["ribbon_gap_z"],
-        "gap_history": table["ribbon_gap"].tail(SPARK_DAYS).tolist(),
-        "hash_rate_ehs": last["hash_rate_fast_ehs"],
-        **_drawdowns(panel),
-        "next_retarget": _next_retarget(panel),
-        **_economics_now(panel, params),
-        **(_odds(table, age, params) if capitulating else _no_odds()),
-        "required_hash_rate_ehs": _required(panel, params),
-        "comparable": _comparable(panel, in_state, table["known"], age, params),
-    }
-    return _json_ready(state)
-
-
-def _age(in_state: pd.Series, known: pd.Series) -> tuple[int | None, str | None]:
-    """Days in the present run of the state and its first day; None where the last day's state is unknown."""
-    if not known.iloc[-1]:
-        return None, None
-    run = find_episodes(in_state, known).iloc[-1]
-    return int(run["days"]), run["start"].date().isoformat()
-
-
-def _drawdowns(panel: pd.DataFrame) -> dict[str, Any]:
-    """Fall of the 30-day and the 7-day mean from its own running peak, with its error from block luck."""
-    by_mean = {}
+    ribbon, windows = hash_ribbons(panel, fast_days, slow_days), {"fast_days": fast_days, "slow_days": slow_days}
+    last, name = ribbon.iloc[-1], ribbon_state(ribbon).iloc[-1]
+    capitulating, known = name in ("capitulation", "recovering"), name != "unknown"
+    in_state = ribbon["inverted"] if capitulating else ~ribbon["inverted"]
+    now = runs(in_state).iloc[-1] if known else {"days": None, "start": None}
+    kept = episodes(ribbon["inverted"], panel, min_days=min_days, min_depth_z=min_depth_z, **windows)
+    past, moments = kept if capitulating else runs(in_state), pd.DatetimeIndex([])
+    if not capitulating and (min_days or min_depth_z):
+        past = past[past["start"].isin(kept["end"])]
+    if known:
+        as_old = past.loc[~past["ongoing"] & (past["days"] >= now["days"]), "start"]
+        moments = pd.DatetimeIndex(as_old + pd.Timedelta(days=now["days"] - 1))
+        moments = moments[moments >= since]
+    falls = {}
     for days in DRAWDOWN_DAYS:
         mean = rolling_mean(panel["hash_rate_ehs"], days)
-        peak = mean.idxmax() if mean.notna().any() else None
-        by_mean[f"{days}d"] = {
+        falls[f"{days}d"] = {
             "mean_ehs": mean.iloc[-1],
             "peak_ehs": mean.max(),
-            "peak_date": peak.date().isoformat() if peak is not None else None,
+            "peak_date": mean.idxmax() if mean.notna().any() else None,
             "drawdown": drawdown(panel, days).iloc[-1],
             "se": drawdown_se(panel, days).iloc[-1],
         }
-    return {"hash_rate_drawdown": by_mean["30d"]["drawdown"], "hash_rate_drawdowns": by_mean}
-
-
-def _next_retarget(panel: pd.DataFrame) -> dict[str, Any]:
-    """The estimate of the next difficulty adjustment, `low` and `high` its interval; all missing where heights are."""
-    found = {**dict.fromkeys(("date", "change", "change_low", "change_high")), **next_retarget(panel)}
-    names = {"change_low": "low", "change_high": "high"}
-    return {names.get(name, name): value for name, value in found.items()}
-
-
-def _economics_now(panel: pd.DataFrame, params: Params) -> dict[str, Any]:
-    money = economics(panel.tail(400)).iloc[-1]
-    rigs = rigs_under_water(panel.tail(30), params.power_price_usd_kwh)
-    under = rigs["under_water"].astype(bool)
-    fleet = {
-        "power_price_usd_kwh": params.power_price_usd_kwh,
-        "n_rigs": len(rigs),
-        "n_under_water": int(under.sum()),
-        "share_under_water": float(under.mean()) if len(rigs) else None,
-        "under_water": rigs.index[under].tolist(),
-        "breakeven_usd_kwh": rigs["breakeven_usd_kwh"].to_dict(),
-    }
-    return {
+    coming = {key.replace("change_", ""): value for key, value in next_adjustment(panel, confidence).items()}
+    money, rigs = economics(panel.tail(400)).iloc[-1], rigs_under_water(panel.tail(30), power_price_usd_kwh)
+    under, filled = rigs["under_water"].astype(bool), panel["hash_rate_ehs"].tail(slow_days).notna().sum()
+    odds = {f"recovery_odds_{days}d{end}": None for days in ODDS_WITHIN_DAYS for end in ("", "_low", "_high")}
+    odds["recovery_odds_n_at_risk"] = None
+    if capitulating:
+        for row in recovery_odds(kept, now["days"], ODDS_WITHIN_DAYS, confidence).itertuples():
+            key = f"recovery_odds_{row.within_days}d"
+            odds |= {key: row.odds, f"{key}_low": row.low, f"{key}_high": row.high}
+            odds["recovery_odds_n_at_risk"] = row.n_at_risk
+    state = {
+        "as_of": panel.index[-1],
+        "price_usd": panel["price_usd"].iloc[-1],
+        "ribbon_state": name,
+        "state_since": now["start"],
+        "days_in_state": now["days"],
+        "days_unknown": in_state.loc[now["start"] :].isna().sum() if known else None,
+        "unknown_because": None if known else f"hash rate is known on {filled} of the last {slow_days} days",
+        "gap": last["gap"],
+        "gap_se": last["gap_se"],
+        "gap_z": last["gap_z"],
+        "gap_history": ribbon["gap"].tail(HISTORY_DAYS).tolist(),
+        "hash_rate_ehs": last["fast"],
+        "hash_rate_drawdown": falls["30d"]["drawdown"],
+        "hash_rate_drawdowns": falls,
+        "next_retarget": dict.fromkeys(("date", "change", "low", "high")) | coming,
         "hashprice": money["hashprice_usd_ph_day"],
         "hashprice_btc": money["hashprice_btc_ph_day"],
         "puell_multiple": money["puell_multiple"],
-        "fleet": fleet,
+        "fleet": {
+            "power_price_usd_kwh": power_price_usd_kwh,
+            "n_rigs": len(rigs),
+            "n_under_water": under.sum(),
+            "share_under_water": under.mean(),
+            "under_water": rigs.index[under].tolist(),
+            "breakeven_usd_kwh": rigs["breakeven_usd_kwh"].to_dict(),
+        },
+        **odds,
+        "required_hash_rate_ehs": {f"{k}d": required_hash_rate(panel, **windows, over_days=k) for k in REQUIRED_DAYS},
+        "comparable": {
+            "age_days": now["days"],
+            "days": list(moments),
+            "log_returns": comparable_moments(panel, moments, horizons, lag, since) if known else [],
+        },
+        "confidence": confidence,
     }
 
+    def plain(value: Any) -> Any:
+        """What JSON does not know: days as ISO text, numpy's numbers unwrapped."""
+        return value.date().isoformat() if isinstance(value, pd.Timestamp) else value.item()
 
-def _odds(table: pd.DataFrame, age: int | None, params: Params) -> dict[str, Any]:
-    """Kaplan-Meier odds that the present capitulation ends within 30, 60 and 90 days."""
-    episodes = find_episodes(table["in_capitulation"], table["known"])
-    odds = recovery_odds(episodes, age or 1, ODDS_WITHIN_DAYS, params.confidence)
-    found = {}
-    for row in odds.itertuples():
-        name = f"recovery_odds_{row.within_days}d"
-        found |= {name: row.odds, f"{name}_low": row.low, f"{name}_high": row.high}
-    return {**found, "recovery_odds_n_at_risk": int(odds["n_at_risk"].iloc[0])}
+    return json.loads(json.dumps(state, default=plain), parse_constant=lambda _: None)  # NaN and infinities: unknown
 
 
-def _no_odds() -> dict[str, None]:
-    names = [f"recovery_odds_{days}d{end}" for days in ODDS_WITHIN_DAYS for end in ("", "_low", "_high")]
-    return dict.fromkeys([*names, "recovery_odds_n_at_risk"])
+def facts(state: State) -> pd.DataFrame:
+    """The present in words, a fact a row, in the order in which they are told; `state` as from `present_state`.
+
+    Columns: label (short, for terminal and index); quantity (in full, for the page's table; empty where the table
+    leaves it out); value (a dash where not known); uncertainty (how sure, or since when); text (both). Odds are there
+    in a capitulation only, a comparable moment where there is one.
+    """
+
+    def number(value: float | None, spec: str, unit: str) -> str:
+        return DASH if value is None else f"{value:{spec}} {unit}".replace("-", "−")
+
+    def ehs(value: float | None) -> str:
+        """Whole EH/s today, significant figures in the years when the network had a fraction of one."""
+        return number(value, ",.0f" if value is None or value >= 100 else ".3g", "EH/s")
+
+    unknown, age, price = state.get("days_unknown"), state["days_in_state"], state["price_usd"]
+    since = f"since {state['state_since']}" if state["state_since"] else ""
+    since += f", {count(unknown, 'day')} of these not known" if unknown else ""
+    gap_error = f"standard error {percent(state['gap_se'], 2)}, z {signed(state['gap_z'], 1)}"
+    rows = [
+        ("state", "ribbon state", state["ribbon_state"], ""),
+        ("age", "days in state", DASH if age is None else str(age), since),
+        ("price", "", number(price, ",.0f" if (price or 0) >= 100 else ".4g", "USD"), ""),
+        ("gap", "gap between the means", percent(state["gap"], 2, True), "" if state["gap"] is None else gap_error),
+    ]
+    for name, fall in state["hash_rate_drawdowns"].items():
+        mean = f"{name.removesuffix('d')}-day mean"
+        error = f"standard error {percent(fall['se'], 1)}, peak on {fall['peak_date']}" if fall["peak_date"] else ""
+        full = f"fall of the {mean} hash rate from its peak"
+        rows.append((f"{mean} vs peak", full, percent(fall["drawdown"], 1), error))
+    coming, rigs = state["next_retarget"], state["fleet"]
+    change, low, high = (percent(coming.get(end), 1, True) for end in ("change", "low", "high"))
+    when = f"{low} to {high}, about {coming.get('date')}" if DASH not in (low, high) else ""
+    losing = f"{rigs['n_under_water']} of {rigs['n_rigs']}" if rigs["n_rigs"] else DASH
+    rows += [
+        ("next adjustment", "next difficulty adjustment", change, when),
+        ("hashprice", "hashprice", number(state["hashprice"], ",.2f", "USD per PH/s and day"), ""),
+        ("rigs at a loss", "rig models under water", losing, f"at {rigs['power_price_usd_kwh']:g} USD/kWh"),
+        ("Puell multiple", "Puell multiple", number(state["puell_multiple"], ".2f", ""), ""),
+    ]
+    for name, needed in state["required_hash_rate_ehs"].items():
+        days, mean_now = name.removesuffix("d"), f"fast mean now {ehs(state['hash_rate_ehs'])}"
+        full = f"mean hash rate of the next {days} days at which the means meet"
+        rows.append((f"means meet, {days} d", full, ehs(needed), "" if needed is None else mean_now))
+    for row in odds_table(state).itertuples():
+        seen = f"{percent(row.low)} to {percent(row.high)}, {count(row.n_at_risk, 'past episode')} of this age"
+        rows.append((f"over in {row.within_days} d", "", percent(row.odds), seen))
+    if known := [row for row in state["comparable"]["log_returns"] if row["n"]]:
+        row = min(known, key=lambda item: abs(item["horizon_days"] - SHOWN_HORIZON))
+        median, base = (percent(math.expm1(row[key]), 0, True) for key in ("median", "base_median"))
+        after = f"{row['horizon_days']} days after {count(row['n'], 'such moment')}, {p_text(row['p_rotation'])}"
+        rows.append(("what followed", "", f"median {median}, any day {base}", after))
+    table = pd.DataFrame(rows, columns=["label", "quantity", "value", "uncertainty"])
+    return table.assign(text=[f"{row[2]} ({row[3]})" if row[3] else row[2] for row in rows])
 
 
-def _required(panel: pd.DataFrame, params: Params) -> dict[str, float]:
-    pairs = (params.fast_days, params.slow_days)
-    return {f"{days}d": required_hash_rate(panel, *pairs, days) for days in REQUIRED_OVER_DAYS}
+def card_facts(state: State) -> list[tuple[str, str]]:
+    """Label and text of the known facts that the report's first page shows."""
+    table = facts(state)
+    shown = table[table["label"].isin(CARD) & (table["value"] != DASH)]
+    return list(zip(shown["label"], shown["text"], strict=True))
 
 
-def _comparable(
-    panel: pd.DataFrame, in_state: pd.Series, known: pd.Series, age: int | None, params: Params
-) -> dict[str, Any]:
-    """Earlier runs of the same state at the same age, and what followed them."""
-    days = comparable_days(in_state, known, age) if age else pd.DatetimeIndex([])
-    days = days[days >= pd.Timestamp(params.sample_start)]
-    returns = comparable_moments(panel, days, params) if age else []
-    return {"age_days": age, "days": [day.date().isoformat() for day in days], "log_returns": returns}
+def odds_table(state: State) -> pd.DataFrame:
+    """recovery_odds.csv: within_days, odds, low, high, n_at_risk; no rows outside a capitulation or without odds."""
+    names = {days: f"recovery_odds_{days}d" for days in ODDS_WITHIN_DAYS}
+    rows = [(days, *(state[name + end] for end in ("", "_low", "_high"))) for days, name in names.items()]
+    table = pd.DataFrame([row for row in rows if row[1] is not None], columns=["within_days", "odds", "low", "high"])
+    return table.assign(n_at_risk=state["recovery_odds_n_at_risk"])
 
 
-def _json_ready(value: Any) -> Any:
-    """Plain JSON types: numbers of numpy unwrapped, days as ISO text, whatever is not finite as None."""
-    if isinstance(value, dict):
-        return {str(key): _json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_ready(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, pd.Timestamp):
-        return None if value is pd.NaT else value.date().isoformat()
-    if value is pd.NaT or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
+def status_code(state: State) -> int:
+    """Exit code for scripts: 0 expansion, 10 capitulation, 11 recovering, 12 unknown.
+
+    Data that are `simulated` or `stale` (true in `state`) say nothing of the present: unknown.
+
+    >>> status_code({"ribbon_state": "capitulation"}), status_code({"ribbon_state": "expansion", "stale": True})
+    (10, 12)
+    """
+    return UNKNOWN if state.get("simulated") or state.get("stale") else EXIT_CODES[state["ribbon_state"]]
+
+
+def spark(values: Sequence[float | None], colour: bool = False) -> str:
+    """One bar per value between the smallest and the largest, a blank where it is missing; below zero red if `colour`.
+
+    >>> spark([0, 1, None, 7])
+    '▁▂ █'
+    """
+    known = [value for value in values if value is not None]
+    low, span = min(known, default=0.0), (max(known, default=0.0) - min(known, default=0.0)) or 1.0
+
+    def bar(x: float | None) -> str:
+        shown = " " if x is None else BARS[round((x - low) / span * (len(BARS) - 1))]
+        return f"{RED if x < 0 else GREEN}{shown}{RESET}" if colour and x is not None else shown
+
+    return "".join(map(bar, values)) if known else ""
+
+
+def status_text(state: State, colour: bool = False) -> str:
+    """The present in a terminal: a headline, the gap's last 60 days as bars, a line per known fact.
+
+    `state` as from `present_state`; `source` and `simulated` (what the data are), `age_days` (how old) and `notes`
+    (sentences on the data) may be added. ANSI colours where `colour`.
+    """
+    table, name = facts(state), state["ribbon_state"]
+    shown = f"{STATE_COLOURS[name]}{BOLD}{name.upper()}{RESET}" if colour else name.upper()
+    simulated = "SIMULATED DATA: " if state.get("simulated") else ""
+    age = f"day {table['value'][1]} {table['uncertainty'][1]}" if state["days_in_state"] else state["unknown_because"]
+    known = table[2:][~table["value"][2:].str.startswith(DASH)]
+    rows = [
+        ("last 60 days", spark(state["gap_history"], colour)),
+        *zip(known["label"], known["text"].str.strip(), strict=True),
+    ]
+    old = f", {state['age_days']:.0f} days old" if state.get("age_days") else ""
+    rows += [("data", state["source"] + old)] if state.get("source") else []
+    rows += [("note", str(note)) for note in state.get("notes") or ()]
+    width = max(len(label) for label, _ in rows) + 2
+    head = f"{simulated}Bitcoin miners on {state['as_of']}: {shown}, {age}"
+    return "\n".join([head, *(f"  {label:<{width}}{text}" for label, text in rows if text)])

@@ -1,0 +1,148 @@
+"""What the price did after a day: forward returns, the sample they form, paths around events and excursions.
+
+A row of day t is complete some hours after the day ends, so a signal of day t is traded at the close of t + `lag`; all
+functions count from that close. They look forward on purpose: they measure outcomes, and none of their values may ever
+enter a signal. A price is a Series on a daily index without gaps, USD at the end of the day, NaN = missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SINCE = "2014-01-01"
+RUN_UP_DAYS = 365
+MIN_YARDSTICK_DAYS = 90
+"""A mean daily return over fewer days, times the horizon, would be noise many times the size of any outcome."""
+
+
+def _log_price(price: pd.Series) -> pd.Series:
+    """Log of a daily price, missing where it is not positive; refuses days that do not follow each other."""
+    if (np.diff(price.index.to_numpy()) != np.timedelta64(1, "D")).any():
+        raise ValueError("price must have one row per calendar day, sorted and without gaps")
+    values = price.astype(float)
+    return np.log(values.where(values > 0))
+
+
+def forward_returns(price: pd.Series, days: int, lag: int = 1) -> pd.Series:
+    """Log return over `days` days from the close at which each day's signal is traded: log P(t+lag+h) - log P(t+lag).
+
+    Index of `price` (the day of the signal); NaN where a price is missing or still to come. `ValueError` for days that
+    do not follow each other, h < 1 or lag < 0.
+
+    >>> price = pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4))
+    >>> forward_returns(price, days=1, lag=1).round(3).tolist()
+    [0.693, 0.693, nan, nan]
+    """
+    if days < 1 or lag < 0:
+        raise ValueError(f"need days >= 1 and lag >= 0, got {days} and {lag}")
+    entry = _log_price(price).shift(-lag)
+    return (entry.shift(-days) - entry).rename(f"log_return_{days}d")
+
+
+def outcomes(data: pd.DataFrame | pd.Series, days: int, lag: int = 1, since: str = SINCE) -> pd.Series:
+    """The sample of one horizon: forward log returns of every day since `since` ("": the first) whose outcome is known.
+
+    `data`: daily panel (`price_usd`) or price. These days are what events are held against, so that an event's return
+    and its twin come from the same years.
+
+    >>> outcomes(pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4)), 1, since="2020-01-02").size
+    1
+    """
+    price = data["price_usd"] if isinstance(data, pd.DataFrame) else data
+    return forward_returns(price, days, lag).loc[since or None :].dropna()
+
+
+def event_marks(index: pd.Index, events: Any) -> np.ndarray:
+    """Which days of `index` are events, boolean, shape (len(index),): the one place where events meet a sample.
+
+    `events`: days (DatetimeIndex, Series or list), a boolean daily Series, or as many booleans as `index` has days.
+    Missing days, days outside `index` and days on which a boolean is missing are left out; a time of day is dropped, a
+    time zone turned into UTC. `ValueError` for numbers, which are neither, and for undated booleans of another length.
+
+    >>> event_marks(pd.date_range("2020-01-01", periods=3), ["2020-01-02", None, "2019-12-31"]).tolist()
+    [False, True, False]
+    """
+    given = events if isinstance(events, pd.Series | pd.Index) else pd.Series(events)
+    if pd.api.types.infer_dtype(given, skipna=True) == "boolean":
+        flags = given.astype("boolean").fillna(False).to_numpy(bool)
+        if not isinstance(given, pd.Series) or not isinstance(given.index, pd.DatetimeIndex):
+            if len(flags) != len(index):
+                raise ValueError(f"{len(flags)} booleans without days for {len(index)} days")
+            return flags
+        given = given.index[flags]
+    known = pd.Index(given).dropna()
+    if len(known) and pd.api.types.is_numeric_dtype(known.dtype):
+        raise ValueError("events must be days or booleans, not numbers: compare the measure with a threshold first")
+    return index.isin(pd.DatetimeIndex(pd.to_datetime(known, utc=True)).tz_localize(None).normalize())
+
+
+def own_era_excess(
+    price: pd.Series, era: pd.Series, days: int, lag: int = 1, since: str = SINCE, leave_out_outcome: bool = False
+) -> pd.Series:
+    """Forward log return of each day, minus what the mean day of its own era gives over the same horizon.
+
+    x_t = r_t(h) - h m_t, with m_t the mean daily log return over the days of t's era since `since`, without days
+    t-364 ... t+lag (with `leave_out_outcome` t+lag+h): the prices that can have made the event do not enter what it is
+    compared with. Drift falls from era to era while capitulations become more frequent, so the average day is an
+    earlier, better day; and a capitulation comes after a fall that would be part of its own yardstick (the bias that
+    Miller and Sanjurjo (2018) found in streaks). Both vanish here.
+
+    `era`: label of each day on the index of `price` (`mining.difficulty.era_of`). Index: the days since `since` whose
+    outcome is known and whose era has at least 90 other days to compare with (a young era has not). The result goes
+    into `chance.rotation_test` as returns do.
+
+    >>> price = pd.Series(1.01 ** np.arange(800.0), pd.date_range("2014-01-01", periods=800))
+    >>> bool(own_era_excess(price, price * 0, 30).abs().max() < 1e-9)  # a steady rise is no excess
+    True
+    """
+    returns, changes = forward_returns(price, days, lag), _log_price(price).diff()
+    changes[changes.index < since] = np.nan
+    last, yardstick = lag + (days if leave_out_outcome else 0), pd.Series(np.nan, price.index)
+    for _, own in changes.groupby(era.reindex(price.index).to_numpy()):
+        running = np.pad(np.cumsum([own.fillna(0.0), own.notna()], axis=1), ((0, 0), (1, 0)))
+        at = np.arange(len(own))
+        begin, stop = np.maximum(at - RUN_UP_DAYS + 1, 0), np.minimum(at + last + 1, len(own))
+        rest, left = running[:, -1:] - (running[:, stop] - running[:, begin])
+        yardstick[own.index] = np.where(left >= MIN_YARDSTICK_DAYS, rest / np.maximum(left, 1), np.nan)
+    return (returns - days * yardstick)[since:].dropna().rename(f"excess_log_return_{days}d")
+
+
+def describe(log_returns: Iterable[float]) -> dict[str, float]:
+    """Mean, median, hit_rate (share above zero), worst and best of the simple returns; NaN without any."""
+    simple = pd.Series(np.expm1(np.asarray(log_returns, dtype=float)))
+    values = (simple.mean(), simple.median(), (simple > 0).mean(), simple.min(), simple.max())
+    return dict(zip(("mean", "median", "hit_rate", "worst", "best"), map(float, values), strict=True))
+
+
+def event_paths(price: pd.Series, events: Any, before: int = 60, after: int = 365, lag: int = 1) -> pd.DataFrame:
+    """Log price around each event relative to the close at which it is traded: log P(t+lag+k) - log P(t+lag).
+
+    Index `day` k from -`before` to `after` (row 0 is 0, row h equals `forward_returns`), one column per event (its
+    day), in order of time; NaN where a price is missing, before the first day or still to come. `events`: as
+    `event_marks`; those outside `price` are left out.
+
+    >>> price = pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4))
+    >>> event_paths(price, ["2020-01-01"], before=1, after=1)["2020-01-01"].round(3).tolist()
+    [-0.693, 0.0, 0.693]
+    """
+    at, days = np.flatnonzero(event_marks(price.index, events)), np.arange(-before, after + 1)
+    known = np.pad(_log_price(price).to_numpy(), (before, lag + after), constant_values=np.nan)
+    window = known[at + lag + days[:, None] + before]
+    index = pd.RangeIndex(-before, after + 1, name="day")
+    return pd.DataFrame(window - window[before], index, price.index[at])
+
+
+def excursions(price: pd.Series, events: Any, days: int, lag: int = 1) -> pd.DataFrame:
+    """Lowest and highest simple return seen at any close from the entry to `days` later (Sweeney 1996).
+
+    The entry itself counts (return 0), so max_adverse <= 0 <= max_favourable. Index: days of the events, in order of
+    time; both columns fractions, NaN unless every price of the window is known.
+    """
+    relative = np.expm1(event_paths(price, events, 0, days, lag).T)
+    return pd.DataFrame(
+        {"max_adverse": relative.min(axis=1, skipna=False), "max_favourable": relative.max(axis=1, skipna=False)}
+    )
