@@ -1,249 +1,300 @@
-"""Thousands of markets with known truth, and what every test said on them: `make calibrate`.
+"""How far can each test be trusted? Every test of the suite on thousands of markets whose truth is known.
 
-The work is cut into chunks of markets. A chunk depends on nothing but its seeds, so it gives the same bits on any
-process or machine; each finished one is kept as a file under .cache/calibration/, and an interrupted run goes on where
-it stopped. The name of the folder is a digest of the settings and of the code that makes the numbers.
+A test that rejects at 5 % should reject one market in twenty when nothing is there. `make calibrate` measures whether
+it does, and how often a planted effect is found; data/reference/calibration.json holds the result, with the first
+records of every group, so that anyone can see whether today's code still gives the stored figures. One market's record
+depends on nothing but its seed, so it is the same on any process or machine.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import hashlib
 import json
-import os
 import platform
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections import namedtuple
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+import joblib
+import numpy as np
 import pandas as pd
+from arch.bootstrap import SPA
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
-import capitulation
-from capitulation.errors import InputError
+from capitulation.errors import CapitulationError, InputError, one_line
+from capitulation.mining.difficulty import era_of
+from capitulation.mining.hashrate import rolling_mean
 from capitulation.paths import project_root, reference_folder
-from capitulation.simulate.executors import run_on_dask, run_on_processes
-from capitulation.simulate.market import simulate
-from capitulation.simulate.parameters import SimulationParams
-from capitulation.study.trust import TrustSettings, expected_excess, market_tests, summarise
+from capitulation.simulate.market import EFFECT_DAYS, parameters, simulate_market
+from capitulation.study import chance
+from capitulation.study.returns import outcomes, own_era_excess
+from capitulation.study.tables import bootstrap_intervals
+from capitulation.study.trading import signal_position
 
 STORED = "calibration.json"
-PUBLISHED_REPETITIONS = 2000
-FIRST_SEED = 1_000_000
-MARKETS_PER_CHUNK = 20
+PUBLISHED_REPETITIONS, RECORDS_KEPT = 2000, 2
+FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
-POWER_SHARE = 5
-STUDY_MODULES = ("baseline", "bootstrap", "forward_returns", "matched", "regression", "rotation", "transforms", "trust")
+POWER_SHARE, POWER_TESTS = 5, ("matched", "rotation", "rotation_own_era")
 PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
-RECORDS_KEPT = 2
-NOT_NUMBERS = ("calibrate", "executors", "stored", "moments")
+LEVEL, ACCEPTED = 0.05, (0.035, 0.065)
+CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+YEARS, WEEK = 17, 7
+
+TESTS: dict[str, str] = {
+    "rotation_own_era": "rotation, returns against their own era without the run-up",
+    "rotation": "rotation",
+    "rotation_two_sided": "rotation, two-sided",
+    "rotation_era_demeaned": "rotation, returns less their era's mean",
+    "rotation_era_stratified": "rotation within each era",
+    "matched": "matched random entries",
+    "ols": "least squares, plain t-value",
+    "hac": "least squares, Newey-West t-value",
+    "hansen_hodrick": "least squares, Hansen-Hodrick t-value",
+    "bootstrap": "stationary bootstrap, interval without zero",
+    "bootstrap_own_era": "stationary bootstrap of the own-era excess, interval without zero",
+    "max_rotation": "max-rotation over a grid of windows",
+    "max_rotation_own_era": "max-rotation over a grid of windows, own-era excess",
+    "spa": "superior predictive ability over a grid of windows",
+}
+"""Name and meaning of every test whose level is measured, the headline's first."""
+P_VALUES = [name for name in TESTS if not name.startswith("bootstrap")]
+BOUNDS = ["ci_low", "ci_high", "own_ci_low", "own_ci_high"]
+PRIMARY = {"horizon_days": 90, "entry_lag_days": 1, "sample_start": "2014-01-01", "fast_days": 30, "slow_days": 60}
+GRID = {"grid_fast_days": (10, 20, 30, 40), "grid_slow_days": (45, 60, 90, 120)}
+SIZES = {"confidence": 0.95, "n_bootstrap": 249, "n_matched": 499, "n_draws": 499, "n_spa": 199}
+Settings = namedtuple("Settings", PRIMARY | GRID | SIZES, defaults=(PRIMARY | GRID | SIZES).values())
+"""What is tested on each market: the primary test's settings, and sizes small enough for thousands of markets."""
+Market = tuple[str, float, int]  # world, planted effect (log return over the horizon), seed
+Record = dict[str, float]
+Progress = Callable[[str], None] | None
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is measured: markets per null world, planted effects (log return over the horizon), tests and world."""
-
-    repetitions: int = PUBLISHED_REPETITIONS
-    effects: tuple[float, ...] = EFFECTS
-    effect_days: int = 90
-    years: float = 17.0
-    first_seed: int = FIRST_SEED
-    tests: TrustSettings = field(default_factory=TrustSettings)
-    world: SimulationParams = field(default_factory=SimulationParams)
+def recoveries(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) -> pd.Series:
+    """Marks of the days on which the fast mean of hash rate is back at or above the slow one; bool, index `date`."""
+    fast, slow = (rolling_mean(panel["hash_rate_ehs"], days).to_numpy() for days in (fast_days, slow_days))
+    below = fast < slow
+    return pd.Series(np.concatenate([[False], below[:-1]]) & (fast >= slow), index=panel.index)
 
 
-def effect_name(effect: float) -> str:
-    """An effect in names of groups and files: two decimals, more where two would be another effect.
+def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> Record:
+    """Every test's p-value on one market, and the bootstrap intervals: one record of a calibration.
 
-    >>> effect_name(0.1), effect_name(0.125)
-    ('0.10', '0.125')
+    `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: names in `TESTS`
+    but for the bootstraps (spa: Hansen's (2005), that no rule of the grid beats its own exposure held at random);
+    n_events; excess_log and own_excess_log (mean log return after the events less that of all days, and of the own-era
+    excess); their intervals (`BOUNDS`); truth (mean drift over the events' horizons less that of all days: what an
+    interval should hold). NaN where there is no event. The same arguments give the same record, bit for bit.
     """
-    short = f"{effect:.2f}"
-    return short if float(short) == effect else repr(effect)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A run of consecutive seeds in one world with one planted effect."""
-
-    world: str
-    effect: float
-    first_seed: int
-    markets: int
-
-    @property
-    def group(self) -> str:
-        """Name of the group of records it belongs to."""
-        return f"{self.world} {effect_name(self.effect)}"
-
-    @property
-    def name(self) -> str:
-        """Name of its file."""
-        return f"{self.world}-{effect_name(self.effect)}-{self.first_seed}-{self.markets}.json"
-
-
-def plan(settings: Settings) -> list[Chunk]:
-    """All chunks: both null worlds in full, then each planted effect on a fifth as many realistic markets."""
-    few = max(settings.repetitions // POWER_SHARE, 1)
-    groups = [("stationary", 0.0, settings.repetitions), ("realistic", 0.0, settings.repetitions)]
-    groups += [("realistic", effect, few) for effect in settings.effects]
-    chunks = []
-    for world, effect, markets in groups:
-        for begin in range(0, markets, MARKETS_PER_CHUNK):
-            size = min(MARKETS_PER_CHUNK, markets - begin)
-            chunks.append(Chunk(world, effect, settings.first_seed + begin, size))
-    return chunks
-
-
-def market_record(settings: Settings, world: str, effect: float, seed: int) -> dict[str, float]:
-    """One market's record: its seed, every test (`study.trust.market_tests`) and the true excess."""
-    made = simulate(seed, settings.years, effect, settings.effect_days, world, settings.world)
-    truth = expected_excess(made.panel, made.truth["drift"], settings.tests)
-    return {"seed": seed, "truth": truth, **market_tests(made.panel, settings.tests, seed)}
-
-
-def run_chunk_of(code: str, settings: Settings, chunk: Chunk) -> list[dict[str, float]]:
-    """`run_chunk` where code and packages are those of digest `code`; `InputError` on a machine that has others."""
-    if digest(settings) != code:
-        raise InputError(
-            f"DASK: worker {platform.node()} has other code or package versions, so that its figures could differ;"
-            " install the same on it and restart it"
-        )
-    return run_chunk(settings, chunk)
-
-
-def run_chunk(settings: Settings, chunk: Chunk) -> list[dict[str, float]]:
-    """The records of one chunk; a pure function, run wherever there is room."""
-    seeds = range(chunk.first_seed, chunk.first_seed + chunk.markets)
-    return [market_record(settings, chunk.world, chunk.effect, seed) for seed in seeds]
-
-
-def _code_files() -> Iterator[Path]:
-    """The files that make the numbers."""
-    root = Path(capitulation.__file__).parent
-    yield from (path for path in sorted((root / "simulate").glob("*.py")) if path.stem not in NOT_NUMBERS)
-    yield from (root / "study" / f"{name}.py" for name in STUDY_MODULES)
-    yield from (root / "mining" / f"{name}.py" for name in ("hash_rate", "protocol"))
-
-
-def digest(settings: Settings) -> str:
-    """Names the folder of chunks: settings but for the number of repetitions, code, and versions of the packages."""
-    values = {name: value for name, value in asdict(settings).items() if name not in ("repetitions", "effects")}
-    seen = hashlib.sha256(json.dumps([values, [version(name) for name in PACKAGES]], sort_keys=True).encode())
-    for path in _code_files():
-        seen.update(path.name.encode() + path.read_bytes())
-    return seen.hexdigest()[:16]
-
-
-def chunk_folder(settings: Settings) -> Path:
-    """Where the finished chunks of these settings are kept."""
-    return project_root() / ".cache" / "calibration" / digest(settings)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_chunk(folder: Path, chunk: Chunk) -> list[dict[str, float]] | None:
-    """The stored records of `chunk`; None where there are none, or not the right ones."""
-    try:
-        records = json.loads((folder / chunk.name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    wanted = list(range(chunk.first_seed, chunk.first_seed + chunk.markets))
-    good = isinstance(records, list) and all(isinstance(record, dict) for record in records)
-    return records if good and [record.get("seed") for record in records] == wanted else None
-
-
-def measure(
-    settings: Settings, jobs: int = 1, dask: str | None = None, progress: Callable[[str], None] | None = None
-) -> dict[str, pd.DataFrame]:
-    """Run what is not stored yet, on `jobs` processes or on the Dask cluster at `dask`; records by group.
-
-    Every finished chunk is stored at once, so that whatever ends the run, nothing finished is lost. `progress`: None
-    shows nothing, else a bar on stderr and a line for what was found.
-    """
-    folder, chunks = chunk_folder(settings), plan(settings)
-    records = {chunk: read_chunk(folder, chunk) for chunk in chunks}
-    todo = [chunk for chunk in chunks if records[chunk] is None]
-    if progress and len(todo) < len(chunks):
-        progress(f"{len(chunks) - len(todo)} of {len(chunks)} chunks are stored already")
-    done = (
-        run_on_dask(partial(run_chunk_of, folder.name), settings, todo, dask)
-        if dask
-        else run_on_processes(run_chunk, settings, todo, jobs)
-    )
-    with _bar(sum(chunk.markets for chunk in chunks), progress) as bar:
-        bar.update(sum(chunk.markets for chunk in chunks if records[chunk] is not None))
-        for chunk, found in done:
-            write_text(folder / chunk.name, json.dumps(found) + "\n")
-            records[chunk] = found
-            bar.update(chunk.markets)
-    return _by_group(chunks, records)
-
-
-def _bar(total: int, progress: Callable[[str], None] | None):
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=" markets", file=sys.stderr, disable=progress is None, mininterval=1.0)
-
-
-def _by_group(chunks: list[Chunk], records: dict[Chunk, list[dict[str, float]]]) -> dict[str, pd.DataFrame]:
-    """Records in order of seed, whatever order they were finished in."""
-    groups: dict[str, list[dict[str, float]]] = {}
-    for chunk in chunks:
-        groups.setdefault(chunk.group, []).extend(records[chunk])
-    return {name: pd.DataFrame(rows).sort_values("seed", ignore_index=True) for name, rows in groups.items()}
-
-
-def summary(settings: Settings, groups: dict[str, pd.DataFrame], code: str) -> dict:
-    """What data/reference/calibration.json holds: provenance, settings, figures and the first records of every group.
-
-    The records let anyone see whether today's code still gives the stored figures.
-    """
-    versions = {"python": platform.python_version(), "capitulation": capitulation.__version__}
-    versions |= {name: version(name) for name in PACKAGES}
-    values = asdict(settings)
-    world = values.pop("world")
+    s = Settings(**settings)
+    h, lag, price, era = s.horizon_days, s.entry_lag_days, panel["price_usd"], era_of(panel.index, panel)
+    returns = outcomes(panel, h, lag, s.sample_start)
+    days, r, labels = returns.index, returns.to_numpy(), era.reindex(returns.index).to_numpy()
+    own = own_era_excess(price, era, h, lag, s.sample_start).reindex(days).fillna(0.0).to_numpy()
+    e = recoveries(panel, s.fast_days, s.slow_days).reindex(days).to_numpy()
+    if not e.any():
+        return dict.fromkeys(["truth", "excess_log", "own_excess_log", *P_VALUES, *BOUNDS], np.nan) | {"n_events": 0}
+    ahead = drift.cumsum().shift(-lag).diff(h).shift(-h).reindex(days).to_numpy()
+    windows = [(fast, slow) for fast, slow in product(s.grid_fast_days, s.grid_slow_days) if fast < slow]
+    family = np.array([recoveries(panel, *pair).reindex(days).to_numpy() for pair in windows])
+    plain, regression = chance.rotation_test(r, e), chance.regression_tests(r, e, h)
+    levels = chance.match_levels(labels, chance.entry_states(price).reindex(days))
+    intervals = np.ravel([bootstrap_intervals(x, e, h, s.n_bootstrap, s.confidence, seed) for x in (r, own)])
+    held = np.array([signal_position(days, marks, h, lag=lag + 1) for marks in family])
+    gains = (held - held.mean(axis=1, keepdims=True)) * np.log(price).diff().reindex(days).to_numpy()
+    weekly = np.add.reduceat(gains, np.arange(0, len(days), WEEK), axis=1)  # SPA's time: the square of the length
+    if (useful := weekly[weekly.std(axis=1) > 0].T).size:
+        spa = SPA(np.zeros(len(useful)), -useful, block_size=max(h // WEEK, 1), reps=s.n_spa, seed=seed)
+        spa.compute()
     return {
-        "made_on": dt.datetime.now(dt.UTC).date().isoformat(),
-        "versions": versions,
-        "code_digest": code,
-        "settings": values,
-        "simulation": world,
-        "groups": summarise(groups),
-        "first_records": {name: records.head(RECORDS_KEPT).to_dict("records") for name, records in groups.items()},
+        "truth": float(ahead[e].mean() - ahead.mean()),
+        "n_events": int(e.sum()),
+        "excess_log": float(r[e].mean() - r.mean()),
+        "own_excess_log": float(own[e].mean() - own.mean()),
+        "rotation_own_era": chance.rotation_test(own, e).p,
+        "rotation": plain.p,
+        "rotation_two_sided": plain.p_two_sided,
+        "rotation_era_demeaned": chance.rotation_test(r, e, demean_by=labels).p,
+        "rotation_era_stratified": chance.rotation_test(r, e, strata=labels, n_draws=s.n_draws, seed=seed).p,
+        "max_rotation": float(np.nanmin(chance.max_rotation_test(r, family).p_family)),
+        "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own, family).p_family)),
+        "ols": regression["p_ols"],
+        "hac": regression["p_hac"],
+        "hansen_hodrick": regression["p_hh"],
+        "matched": chance.matched_test(r, e, levels, s.n_matched, seed).p,
+        **dict(zip(BOUNDS, intervals.tolist(), strict=True)),
+        "spa": float(spa.pvalues["consistent"]) if useful.size else np.nan,
     }
 
 
+def market_record(market: Market, code: str = "", **settings: Any) -> Record:
+    """One market's seed and `market_tests`, on one thread, which fixes the order of sums; `code`: `digest` to have."""
+    if code and code != digest(**settings):
+        raise InputError(f"DASK: worker {platform.node()} has other code or packages; install the same there")
+    world, effect, seed = market
+    with threadpool_limits(1):
+        made = simulate_market(seed, YEARS, effect, world)
+        return {"seed": seed, **market_tests(made.panel, made.truth["drift"], seed, **settings)}
+
+
+@cache
+def digest(**settings: Any) -> str:
+    """Of all that a record depends on: the tests' settings, the packages' versions, the code, its assumptions."""
+    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), reference_folder() / "simulation_parameters.csv"]
+    return joblib.hash([settings, [version(n) for n in PACKAGES], [path.read_bytes() for path in files]])[:16]
+
+
+def unfinished_file(**settings: Any) -> Path:
+    """Where finished markets of these settings are kept, one JSON line each: [[world, effect, seed], record]."""
+    return project_root() / ".cache" / "calibration" / f"{digest(**settings)}.jsonl"
+
+
+def _workers(jobs: int, dask: str | None) -> joblib.parallel_config:
+    """`jobs` processes of this machine, which end soon after their parent is killed, or the Dask cluster at `dask`."""
+    if not dask:
+        return joblib.parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1, idle_worker_timeout=10)
+    try:
+        from distributed import Client
+
+        client = Client(dask, timeout=10, set_as_default=False)
+        client.run(digest)  # joblib would wait for ever for a worker that lacks the library
+    except Exception as error:
+        needed = "must be a scheduler's address (tcp://127.0.0.1:8786); capitulation[dask] here and on its workers"
+        raise InputError(f"DASK={one_line(dask, 80)!r}: {needed} ({one_line(error, 80)})") from None
+    return joblib.parallel_config("dask", client=client)
+
+
+def measure(
+    markets: list[Market], jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
+) -> dict[Market, Record]:
+    """Records by market, each stored as it comes: whatever ends the run, what is finished is read back by the next."""
+    path = unfinished_file(**settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records: dict[Market, Record] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):  # a line that was cut short when the process was killed
+            market, record = json.loads(line)
+            records[tuple(market)] = record
+    todo = [market for market in markets if market not in records]
+    if (done := len(markets) - len(todo)) and progress:
+        progress(f"{done} of {len(markets)} markets are finished already")
+    shown = {"initial": done, "total": len(markets), "unit": " markets", "disable": progress is None, "mininterval": 1}
+    calls = [joblib.delayed(market_record)(market, digest(**settings), **settings) for market in todo]
+    try:
+        with _workers(jobs, dask), path.open("a", encoding="utf-8") as file, tqdm(**shown) as bar:
+            for market, record in zip(todo, joblib.Parallel(return_as="generator", batch_size=1)(calls), strict=True):
+                file.write("\n" + json.dumps([market, record]))  # the line feed comes first: it ends a line cut short
+                file.flush()
+                records[market] = record
+                bar.update()
+    except BrokenProcessPool:
+        raise CapitulationError("a worker process died; what is finished is stored: free memory, run again") from None
+    return records
+
+
 def calibrate(
-    repetitions: int = PUBLISHED_REPETITIONS,
-    jobs: int = 1,
-    dask: str | None = None,
-    progress: Callable[[str], None] | None = None,
-    settings: Settings | None = None,
+    repetitions: int = 2000, jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
 ) -> Path:
     """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
 
-    Returns the path of the summary: data/reference/calibration.json from 2,000 repetitions on, else a file beside the
-    chunks, so that a quick trial does not replace the published figures. Raises `InputError` for a number below 1 or
-    a cluster that cannot be reached.
+    On `jobs` processes or the Dask cluster at `dask`; `progress` is told what is finished already, and brings a bar.
+    Returns the path of the summary (provenance, settings, figures, first records of every group): from 2,000
+    repetitions on data/reference/calibration.json, else a file beside the unfinished work, so that a trial does not
+    replace the published figures. Raises `InputError` for a number below 1 or a cluster that cannot be reached.
     """
     if repetitions < 1:
         raise InputError(f"REPETITIONS={repetitions}: must be at least 1")
-    settings = settings or Settings(repetitions=repetitions)
-    folder = chunk_folder(settings)
-    found = summary(settings, measure(settings, jobs, dask, progress), folder.name)
-    published = settings.repetitions >= PUBLISHED_REPETITIONS
-    path = (reference_folder() if published else folder) / STORED
-    write_text(path, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    sizes = {("stationary", 0.0): repetitions, ("realistic", 0.0): repetitions}
+    sizes |= {("realistic", effect): max(repetitions // POWER_SHARE, 1) for effect in EFFECTS}
+    markets = [(*group, FIRST_SEED + i) for group, size in sizes.items() for i in range(size)]
+    records = measure(markets, jobs, dask, progress, **settings)
+    table = pd.DataFrame([records[market] for market in markets])
+    groups = dict(iter(table.groupby([f"{world} {effect:.2f}" for world, effect, _ in markets], sort=False)))
+    asked = {"repetitions": repetitions, "effects": EFFECTS, "effect_days": EFFECT_DAYS, "years": YEARS}
+    found = {
+        "made_on": pd.Timestamp.now("UTC").date().isoformat(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("capitulation", *PACKAGES)},
+        "code_digest": digest(**settings),
+        "settings": asked | {"first_seed": FIRST_SEED, "tests": Settings(**settings)._asdict()},
+        "simulation": vars(parameters()),
+        "groups": {name: summarise(group) for name, group in groups.items()},
+        "first_records": {name: group.head(RECORDS_KEPT).to_dict("records") for name, group in groups.items()},
+    }
+    published = repetitions >= PUBLISHED_REPETITIONS
+    path = reference_folder() / STORED if published else unfinished_file(**settings).with_suffix(".json")
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return path
+
+
+# --- results: summed up, stored, read back ----------------------------------------------------------------------------
+
+
+def _shares(hits: dict[Any, pd.Series], *names: str) -> pd.DataFrame:
+    """Share of 1 in each, missing ones aside: `names`, markets, rate and its Monte-Carlo error sqrt(p (1 - p) / n)."""
+    rate, markets = pd.DataFrame(hits).mean(), pd.DataFrame(hits).count()
+    table = pd.DataFrame({"markets": markets, "rate": rate, "error": np.sqrt(rate * (1 - rate) / markets)})
+    return table.rename_axis(list(names)).reset_index()
+
+
+def summarise(records: pd.DataFrame) -> dict[str, Any]:
+    """What the records of one group say, as lists of rows and values.
+
+    `rejections`: test, markets, rate, error, at_level (3.5 to 6.5 %) of every test, which rejects where its p is at
+    most 5 % or its interval does not hold zero. `coverage`: interval, of, markets, rate, error: how often an interval
+    holds zero and the true excess. `level_curve`: share of p at or below each of `CURVE_LEVELS`. Typical sizes.
+    """
+    asked = {("excess", "zero"): 0.0, ("excess", "true excess"): records["truth"], ("own-era excess", "zero"): 0.0}
+    held = {}
+    for (interval, of), value in asked.items():
+        low, high = (records[name] for name in (BOUNDS[:2] if interval == "excess" else BOUNDS[2:]))
+        held[interval, of] = ((low <= value) & (value <= high)).astype(float).where(low.notna())
+    p = {name: records[name].dropna() for name in P_VALUES}
+    hits = {name: (known <= LEVEL).astype(float) for name, known in p.items()}
+    hits |= {"bootstrap": 1 - held["excess", "zero"], "bootstrap_own_era": 1 - held["own-era excess", "zero"]}
+    rejections = _shares({name: hits[name] for name in TESTS}, "test")
+    return {
+        "rejections": rejections.assign(at_level=rejections["rate"].between(*ACCEPTED)).to_dict("records"),
+        "coverage": _shares(held, "interval", "of").to_dict("records"),
+        "level_curve": {name: [float((known <= level).mean()) for level in CURVE_LEVELS] for name, known in p.items()},
+        **records[["n_events", "excess_log", "own_excess_log"]].mean().to_dict(),
+    }
+
+
+def stored_calibration() -> dict[str, Any]:
+    """data/reference/calibration.json as it is."""
+    return json.loads((reference_folder() / STORED).read_text(encoding="utf-8"))
+
+
+def _stored(what: str) -> pd.DataFrame:
+    """`rejections` or `coverage` of every stored group, with its world and effect_log."""
+    frames = [
+        pd.DataFrame(group[what]).assign(world=name.split()[0], effect_log=float(name.split()[1]))
+        for name, group in stored_calibration()["groups"].items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def trust_table() -> pd.DataFrame:
+    """Rejection rates where nothing is there: test, label, then rate, error and at_level of each null world."""
+    table, null = pd.DataFrame(TESTS.items(), columns=["test", "label"]), _stored("rejections").query("effect_log == 0")
+    for world, rows in null.set_index("test").groupby("world", sort=False):
+        table = table.join(rows[["rate", "error", "at_level"]].add_prefix(f"{world}_"), on="test")
+    return table
+
+
+def coverage_table() -> pd.DataFrame:
+    """How often the bootstrap intervals hold what they should: interval, of, markets, rate, error, world."""
+    return _stored("coverage").query("effect_log == 0").drop(columns="effect_log")
+
+
+def power_curve() -> pd.DataFrame:
+    """Rejection rate against the planted effect in the realistic world: test, effect_log, markets, rate, error."""
+    table = _stored("rejections").query("world == 'realistic' and test in @POWER_TESTS")
+    table = table.sort_values(["test", "effect_log"], ignore_index=True)
+    return table[["test", "effect_log", "markets", "rate", "error"]]
