@@ -6,73 +6,53 @@ Nothing here is real data: answers are made from a small panel built by code.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
-import os
 import socket
-import socketserver
 import struct
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pandas as pd
 
-METRIC_COLUMNS = {
-    "HashRate": "hash_rate_ehs",
-    "BlkCnt": "block_count",
-    "IssTotNtv": "issuance_btc",
-    "FeeTotNtv": "fees_btc",
-    "PriceUSD": "price_usd",
-}
-API, CSV, CHARTS, MEMPOOL = "/cm/timeseries/asset-metrics", "/csv/btc.csv", "/charts", "/mempool/v1/mining/hashrate"
-CATALOG = "/cm/catalog-v2/asset-metrics"
+from capitulation.data import snapshots
+from panels import steady_panel
+
+METRICS = ("HashRate", "BlkCnt", "IssTotNtv", "FeeTotNtv", "PriceUSD", "IssTotUSD")
+CATALOG, API, CSV = "/cm/catalog-v2/asset-metrics", "/cm/timeseries/asset-metrics", "/csv/btc.csv"
+CHARTS, MEMPOOL = "/charts", "/mempool/v1/mining/hashrate/all"
 
 
 def made_panel(days: int = 400, start: str = "2022-01-01", seed: int = 5, end: str = "") -> pd.DataFrame:
-    """A small market by code: one retarget in the middle, Poisson blocks, a random-walk price."""
+    """A small market by code: one retarget in the middle, Poisson blocks, a random-walk price, heights unknown."""
     random = np.random.default_rng(seed)
-    index = (
-        pd.date_range(end=end, periods=days, name="date") if end else pd.date_range(start, periods=days, name="date")
-    )
+    first = pd.Timestamp(end) - pd.Timedelta(days=days - 1) if end else start
     blocks = random.poisson(144, days).astype(float)
     difficulty = np.where(np.arange(days) < days // 2, 2.4e13, 2.6e13)
     price = 40_000 * np.exp(np.cumsum(random.normal(0, 0.02, days)))
-    issuance, fees = blocks * 6.25, blocks * 0.1
-    return pd.DataFrame(
-        {
-            "price_usd": price,
-            "hash_rate_ehs": difficulty * 2**32 * blocks / 86400 / 1e18,
-            "block_count": blocks,
-            "difficulty": difficulty,
-            "height": np.nan,
-            "issuance_btc": issuance,
-            "fees_btc": fees,
-            "revenue_usd": (issuance + fees) * price,
-        },
-        index=index.as_unit("us"),
-    )
+    panel = steady_panel(difficulty * 2**32 * blocks / 86400 / 1e18, blocks, first, price)
+    return panel.assign(height=np.nan).set_axis(panel.index.as_unit("us"))
 
 
-# --- answers in the providers' documented shapes -------------------------------------------------------------------
+# --- answers in the providers' documented shapes ----------------------------------------------------------------------
 
 
 def metric_frame(panel: pd.DataFrame) -> pd.DataFrame:
     """The panel under Coin Metrics' names and units (hash rate in TH/s)."""
-    frame = pd.DataFrame({metric: panel[column] for metric, column in METRIC_COLUMNS.items()})
-    frame["HashRate"] *= 1e6
-    frame["IssTotUSD"] = panel["issuance_btc"] * panel["price_usd"]
-    return frame
+    columns = dict(
+        zip(["hash_rate_ehs", "block_count", "issuance_btc", "fees_btc", "price_usd"], METRICS, strict=False)
+    )
+    frame = panel[list(columns)].rename(columns=columns)
+    return frame.assign(HashRate=frame["HashRate"] * 1e6, IssTotUSD=frame["IssTotNtv"] * frame["PriceUSD"])
 
 
 def coinmetrics_csv(panel: pd.DataFrame) -> bytes:
-    """Coin Metrics' daily CSV with a few columns that are not used."""
+    """Coin Metrics' daily CSV with a column that is not used."""
     frame = metric_frame(panel)
     frame.insert(0, "AdrActCnt", 1)
     return frame.to_csv(index_label="time", date_format="%Y-%m-%d").encode()
@@ -90,57 +70,53 @@ def coinmetrics_rows(panel: pd.DataFrame) -> list[dict]:
 
 def coinmetrics_page(rows: list[dict], token: str = "") -> bytes:
     """One page of the API."""
-    page: dict = {"data": rows}
-    if token:
-        page |= {"next_page_token": token, "next_page_url": f"https://example.org/next?next_page_token={token}"}
-    return json.dumps(page).encode()
+    more = {"next_page_token": token, "next_page_url": f"https://example.org/next?next_page_token={token}"}
+    return json.dumps({"data": rows, **(more if token else {})}).encode()
 
 
-def coinmetrics_catalog(metrics: tuple[str, ...] = (*METRIC_COLUMNS, "IssTotUSD")) -> bytes:
+def coinmetrics_catalog(metrics: tuple[str, ...] = METRICS) -> bytes:
     """The catalog's answer, one asset."""
     rows = [{"metric": name, "frequencies": [{"frequency": "1d", "community": True}]} for name in metrics]
     return json.dumps({"data": [{"asset": "btc", "metrics": rows}]}).encode()
 
 
-def blockchain_charts(panel: pd.DataFrame) -> dict[str, bytes]:
-    """The four charts by path's last part: hash rate in TH/s, the price stamped one day later."""
-    later = panel["price_usd"].set_axis(panel.index + pd.Timedelta(days=1))
-    series = {
-        "hash-rate": (panel["hash_rate_ehs"] * 1e6, "TH/s"),
-        "difficulty": (panel["difficulty"], "Difficulty"),
-        "market-price": (later, "USD"),
-        "miners-revenue": (panel["revenue_usd"], "USD"),
-    }
-    return {name: blockchain_chart(values, unit) for name, (values, unit) in series.items()}
+def seconds(index: pd.DatetimeIndex) -> list[int]:
+    return [int(day.timestamp()) for day in index]
 
 
 def blockchain_chart(values: pd.Series, unit: str) -> bytes:
-    """One chart of Blockchain.com."""
-    stamps = (values.index - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
-    points = [{"x": int(x), "y": float(y)} for x, y in zip(stamps, values, strict=True)]
+    points = [{"x": x, "y": float(y)} for x, y in zip(seconds(values.index), values, strict=True)]
     return json.dumps({"status": "ok", "unit": unit, "period": "day", "values": points}).encode()
 
 
+def blockchain_charts(panel: pd.DataFrame) -> dict[str, bytes]:
+    """The four charts by file name: hash rate in TH/s, the price stamped one day later."""
+    later = panel["price_usd"].set_axis(panel.index + pd.Timedelta(days=1))
+    return {
+        "hash-rate.json": blockchain_chart(panel["hash_rate_ehs"] * 1e6, "TH/s"),
+        "difficulty.json": blockchain_chart(panel["difficulty"], "Difficulty"),
+        "market-price.json": blockchain_chart(later, "USD"),
+        "miners-revenue.json": blockchain_chart(panel["revenue_usd"], "USD"),
+    }
+
+
 def mempool_answer(panel: pd.DataFrame) -> bytes:
-    """mempool.space's answer: stamps one day late, difficulty as steps with the ratio to the step before."""
-    stamps = (panel.index - pd.Timestamp(0)) // pd.Timedelta(seconds=1) + 86400
-    rates = [
-        {"timestamp": int(t), "avgHashrate": float(h) * 1e18} for t, h in zip(stamps, panel.hash_rate_ehs, strict=True)
-    ]
-    ratio = panel["difficulty"] / panel["difficulty"].shift(1)
-    steps = [
-        {
-            "time": int(day.timestamp()),
-            "height": 700_000,
-            "difficulty": float(panel.difficulty[day]),
-            "adjustment": float(ratio[day]),
-        }
-        for day in ratio.index[ratio != 1][1:]
-    ]
-    return json.dumps({"hashrates": rates, "difficulty": steps, "currentHashrate": 1, "currentDifficulty": 1}).encode()
+    """mempool.space's answer: hash rates stamped one day late, difficulty as steps."""
+    stamps = seconds(panel.index + pd.Timedelta(days=1))
+    rates = [{"timestamp": t, "avgHashrate": float(h) * 1e18} for t, h in zip(stamps, panel.hash_rate_ehs, strict=True)]
+    changed = panel["difficulty"][panel["difficulty"].pct_change().abs().fillna(1) > 1e-9]
+    steps = [{"time": t, "difficulty": d} for t, d in zip(seconds(changed.index), changed, strict=True)]
+    return json.dumps({"hashrates": rates, "difficulty": steps, "currentHashrate": 1}).encode()
 
 
-# --- the server ----------------------------------------------------------------------------------------------------
+def be_quick(monkeypatch, timeout: float = 0.6) -> None:
+    """Time limits of a fetch as a test can wait for them."""
+    retries = {"attempts": 3, "timeout": timeout, "wait_initial": 0.01, "wait_max": 1.0, "wait_jitter": 0.01}
+    for name, value in {"RETRIES": retries, "CONNECT_SECONDS": 1.0, "READ_SECONDS": 0.4}.items():
+        monkeypatch.setattr(snapshots, name, value)
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
 
 Behaviour = Callable[["Handler"], None]
 
@@ -152,10 +128,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
-        query = dict(parse_qsl(urlsplit(self.path).query))
-        self.server.owner.requests.append((path, query))
+        self.server.owner.requests.append((path, dict(parse_qsl(urlsplit(self.path).query)), dict(self.headers)))
         script = self.server.owner.scripts[path]
-        behaviour = script.pop(0) if len(script) > 1 else script[0] if script else status(404)
+        behaviour = script.pop(0) if len(script) > 1 else script[0] if script else reply(404)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             behaviour(self)
         self.close_connection = True
@@ -170,23 +145,17 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 50
-
+class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
         return
 
 
-@dataclass
 class LocalServer:
-    """`with LocalServer() as server`: set `server.scripts[path]`, ask `server.url`, look at `server.requests`."""
-
-    scripts: dict[str, list[Behaviour]] = field(default_factory=lambda: defaultdict(list))
-    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    """`with LocalServer() as server`: let it `serve`, ask `server.url`, look at `server.requests`."""
 
     def __enter__(self) -> LocalServer:
+        self.scripts: dict[str, list[Behaviour]] = defaultdict(list)
+        self.requests: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.owner = self
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
@@ -203,12 +172,12 @@ class LocalServer:
 
     def serve_all(self, panel: pd.DataFrame) -> None:
         """Every provider answers well, with `panel`'s market."""
-        self.serve(CATALOG, ok(coinmetrics_catalog()))
-        self.serve(API, ok(coinmetrics_page(coinmetrics_rows(panel))))
-        self.serve(CSV, ok(coinmetrics_csv(panel)))
-        self.serve(MEMPOOL, ok(mempool_answer(panel)))
+        self.serve(CATALOG, reply(body=coinmetrics_catalog()))
+        self.serve(API, reply(body=coinmetrics_page(coinmetrics_rows(panel))))
+        self.serve(CSV, reply(body=coinmetrics_csv(panel)))
+        self.serve(MEMPOOL, reply(body=mempool_answer(panel)))
         for name, body in blockchain_charts(panel).items():
-            self.serve(f"{CHARTS}/{name}", ok(body))
+            self.serve(f"{CHARTS}/{name.removesuffix('.json')}", reply(body=body))
 
     def environment(self) -> dict[str, str]:
         """What points every provider at this server."""
@@ -220,10 +189,10 @@ class LocalServer:
         }
 
 
-# --- behaviours ----------------------------------------------------------------------------------------------------
+# --- behaviours -------------------------------------------------------------------------------------------------------
 
 
-def reply(code: int, body: bytes = b"", **headers: str) -> Behaviour:
+def reply(code: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
     """A whole answer."""
 
     def play(handler: Handler) -> None:
@@ -234,75 +203,46 @@ def reply(code: int, body: bytes = b"", **headers: str) -> Behaviour:
     return play
 
 
-def ok(body: bytes, **headers: str) -> Behaviour:
-    """200 with `body`."""
-    return reply(200, body, **headers)
-
-
-def status(code: int, **headers: str) -> Behaviour:
-    """A bare status."""
-    return reply(code, b"no", **headers)
-
-
-def zipped(body: bytes, damage: Callable[[bytes], bytes] = lambda data: data) -> Behaviour:
-    """200 with a gzip body, after `damage`."""
-    return ok(damage(gzip.compress(body)), Content_Encoding="gzip")
-
-
-def silent(seconds: float = 5.0) -> Behaviour:
-    """Accepts and says nothing."""
-    return lambda handler: time.sleep(seconds)
-
-
-def drip(body: bytes, seconds: float = 0.2) -> Behaviour:
+def drip(body: bytes) -> Behaviour:
     """One byte at a time, each within the read time-out, far too slow together."""
 
     def play(handler: Handler) -> None:
         handler.head(200, {"Content-Length": str(len(body))})
         for index in range(len(body)):
             handler.wfile.write(body[index : index + 1])
-            time.sleep(seconds)
+            time.sleep(0.2)
 
     return play
 
 
-def reset_after(body: bytes, share: float = 0.5) -> Behaviour:
-    """Part of the body, then a TCP reset."""
-
-    def play(handler: Handler) -> None:
-        handler.head(200, {"Content-Length": str(len(body))})
-        handler.wfile.write(body[: int(len(body) * share)])
-        handler.wfile.flush()
-        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        handler.connection.close()
-
-    return play
-
-
-def cut_short(body: bytes) -> Behaviour:
-    """Announces the whole body, sends half and closes."""
+def cut_short(body: bytes, reset: bool = False) -> Behaviour:
+    """Announces the whole body, sends half and closes, or resets the connection."""
 
     def play(handler: Handler) -> None:
         handler.head(200, {"Content-Length": str(len(body))})
         handler.wfile.write(body[: len(body) // 2])
+        handler.wfile.flush()
+        if reset:
+            handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.connection.close()
 
     return play
 
 
-def endless(piece: bytes = b"x" * 65536) -> Behaviour:
+def endless() -> Behaviour:
     """A body without end."""
 
     def play(handler: Handler) -> None:
         handler.head(200, {})
         while True:
-            handler.wfile.write(piece)
+            handler.wfile.write(b"x" * 65536)
 
     return play
 
 
-def redirect(location: str, code: int = 302) -> Behaviour:
-    """A redirect."""
-    return reply(code, b"", Location=location)
+def silent(pause: float = 5.0) -> Behaviour:
+    """Accepts and says nothing."""
+    return lambda handler: time.sleep(pause)
 
 
 def refused_url() -> str:
@@ -316,11 +256,3 @@ def tree(folder: Path) -> dict[str, bytes]:
     """Every file under `folder` (lock files aside) with its bytes: equal trees mean an untouched store."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def record_outcome(area: str, fault: str, tried: int, outcome: str) -> None:
-    """Add a line to the file named by CAPITULATION_RELIABILITY_LOG, from which docs/reliability.md is made."""
-    log = os.environ.get("CAPITULATION_RELIABILITY_LOG")
-    if log:
-        with Path(log).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"area": area, "fault": fault, "tried": tried, "outcome": outcome}) + "\n")

@@ -1,0 +1,1 @@
+"""What is known: providers, snapshots, checks and the daily panel."""

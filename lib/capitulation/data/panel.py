@@ -1,104 +1,92 @@
-"""The daily panel: one validated table on which everything else works.
+"""The daily panel: one table on which everything else works.
 
 Index `date`: UTC calendar days, tz-naive, no gaps, sorted, unique. Columns are float64 and carry their unit in the
 name; a missing value is NaN and stays NaN. The identity of the table is hash_rate_ehs * 1e18 = difficulty * 2**32 *
-block_count / 86400.
+block_count / 86400. Columns of one's own may follow these.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from capitulation.errors import DataError, one_line
+from capitulation.errors import DataError, InputError, one_line
 
-PANEL_COLUMNS = (
-    "price_usd",
-    "hash_rate_ehs",
-    "block_count",
-    "difficulty",
-    "height",
-    "issuance_btc",
-    "fees_btc",
-    "revenue_usd",
-)
-STRICTLY_POSITIVE = ("price_usd", "hash_rate_ehs", "difficulty")
-MAX_BLOCKS_PER_DAY = 2000.0
-"""The busiest day of the chain had 692; more than this is a damaged or wrongly scaled figure."""
-FIRST_DAY = pd.Timestamp("2009-01-03")
-LAST_POSSIBLE_DAY = pd.Timestamp("2200-01-01")
-
-
-def _schema():
-    import pandera.pandas as pa
-
-    def column(name: str) -> pa.Column:
-        sign = pa.Check.gt(0) if name in STRICTLY_POSITIVE else pa.Check.ge(0)
-        top = [pa.Check.le(MAX_BLOCKS_PER_DAY)] if name == "block_count" else []
-        return pa.Column(float, [sign, pa.Check(np.isfinite, name="finite"), *top], nullable=True)
-
-    days = [pa.Check.ge(FIRST_DAY), pa.Check.le(LAST_POSSIBLE_DAY)]
-    index = pa.Index("datetime64[us]", days, name="date", unique=True)
-    return pa.DataFrameSchema({name: column(name) for name in PANEL_COLUMNS}, index=index)
+UNITS = {
+    "price_usd": "USD",
+    "hash_rate_ehs": "EH/s",
+    "block_count": "blocks",
+    "difficulty": "difficulty",
+    "height": "block",
+    "issuance_btc": "BTC",
+    "fees_btc": "BTC",
+    "revenue_usd": "USD",
+}
+PANEL_COLUMNS = tuple(UNITS)
+MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
+FIRST_DAY, LAST_POSSIBLE_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
+DAY = pd.Timedelta(days=1)
 
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
     """`panel` itself when it keeps every rule at the top of this module; else `DataError` naming the first breach."""
-    import pandera.errors
-
     if panel.empty:
         raise DataError("the daily table is empty: no day has data")
-    if tuple(panel.columns) != PANEL_COLUMNS:
-        raise DataError(f"the daily table is not valid: its columns are {one_line(list(panel.columns), 200)}")
-    try:
-        _schema().validate(panel)
-    except pandera.errors.SchemaError as error:
-        raise DataError(f"the daily table is not valid: {one_line(error, 220)}") from None
-    steps = np.diff(panel.index.to_numpy())
-    if not (steps == np.timedelta64(1, "D")).all():
-        raise DataError("the daily table is not valid: its days are not consecutive")
+    days, columns, breach = panel.index, tuple(panel.columns[: len(PANEL_COLUMNS)]), ""
+    if columns != PANEL_COLUMNS or set(panel[list(columns)].dtypes.astype(str)) != {"float64"}:
+        breach = f"its columns are {one_line(panel.dtypes.to_dict(), 300)}"
+    elif days.name != "date" or days.dtype != "datetime64[us]":
+        breach = f"its index is {one_line(days.name, 40)!r} of {days.dtype}, not 'date' of datetime64[us]"
+    elif days.hasnans or not days.equals(pd.date_range(days[0].normalize(), periods=len(days), unit="us")):
+        breach = "its days are not consecutive"
+    elif days[0] < FIRST_DAY:
+        breach = f"it begins before {FIRST_DAY.date()}"
+    else:
+        values = panel[list(PANEL_COLUMNS)]
+        positive = values.columns.isin(["price_usd", "hash_rate_ehs", "difficulty"])
+        wrong = np.isinf(values) | (values < 0) | ((values == 0) & positive)
+        wrong["block_count"] |= values["block_count"] > MAX_BLOCKS_PER_DAY
+        if wrong.any(axis=None):
+            name = wrong.any().idxmax()
+            breach = f"{name} is {values.loc[wrong[name], name].iloc[0]} on {days[wrong[name]][0].date()}"
+    if breach:
+        raise DataError(f"the daily table is not valid: {breach}")
     return panel
 
 
-def daily_panel(columns: dict[str, pd.Series]) -> pd.DataFrame:
-    """A panel from series indexed by day: gap-free index from the first to the last day with data, all columns present.
+def daily_panel(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
+    """A panel from series indexed by day, from the first day with data to the last complete one; other columns are NaN.
 
-    Columns that are not given are all NaN, so are days that no series has. `DataError` where nothing has a value.
+    A last day is incomplete when it has no hash rate, or lacks a column that the day before it has. A column that
+    stopped long ago does not count, as it is missing on both days. `DataError` where no day is left.
     """
     frame = pd.DataFrame({name: columns.get(name, pd.Series(dtype=float)) for name in PANEL_COLUMNS})
     frame = frame.astype("float64").dropna(how="all").sort_index()
-    if frame.empty:
-        raise DataError("no day has data")
-    days = pd.date_range(frame.index[0], frame.index[-1], freq="D", name="date", unit="us")
-    return frame.reindex(days)
-
-
-def drop_incomplete(panel: pd.DataFrame) -> pd.DataFrame:
-    """`panel` without last days that are not complete yet.
-
-    A last day is incomplete when it has no hash rate, or lacks a column that the day before it has. A column that
-    stopped long ago does not count, as it is missing on both days.
-    """
-    known = panel.notna().to_numpy()
-    hash_rate = list(panel.columns).index("hash_rate_ehs")
-    last = len(panel)
-    while last and (not known[last - 1, hash_rate] or (last > 1 and (known[last - 2] & ~known[last - 1]).any())):
-        last -= 1
-    return panel.iloc[:last]
+    if len(frame):
+        frame = frame.reindex(pd.date_range(frame.index[0], frame.index[-1], freq="D", name="date", unit="us"))
+    known = frame.notna()
+    incomplete = ~known["hash_rate_ehs"] | (known.shift(1, fill_value=False) & ~known).any(axis=1)
+    if incomplete.all():
+        raise DataError("no day has a hash rate")
+    return frame.loc[: incomplete[~incomplete].index[-1]]
 
 
 def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
     """`panel` up to and including the day `as_of`; the whole panel where `as_of` is empty.
 
-    `DataError` where the panel has no day up to then.
+    `InputError` where `as_of` is no day, `DataError` where the panel has no day up to then.
     """
     if not as_of:
         return panel
-    kept = panel.loc[: pd.Timestamp(as_of)]
+    try:
+        kept = panel.loc[: pd.Timestamp(as_of)]
+    except (ValueError, TypeError):
+        raise InputError(f"as_of={one_line(as_of, 40)}: not a day as YYYY-MM-DD") from None
     if kept.empty:
         raise DataError(f"as_of={as_of}: the data begin on {panel.index[0].date()}; choose a later day")
     return kept
@@ -110,11 +98,9 @@ def missing_days(panel: pd.DataFrame) -> pd.DataFrame:
     `first` and `last` bound the column's values (NaT where it has none); `n_missing` counts NaN between them.
     """
     rows = []
-    for name in panel.columns:
-        values = panel[name]
-        first, last = values.first_valid_index(), values.last_valid_index()
-        inside = values.loc[first:last] if first is not None else values.iloc[:0]
-        rows.append((name, len(inside), int(inside.isna().sum()), first, last))
+    for name, values in panel.items():
+        inside = values[values.ffill().notna() & values.bfill().notna()]
+        rows.append((name, len(inside), int(inside.isna().sum()), inside.index.min(), inside.index.max()))
     table = pd.DataFrame(rows, columns=["column", "n_days", "n_missing", "first", "last"])
     return table.astype({"first": "datetime64[us]", "last": "datetime64[us]"})
 
@@ -130,29 +116,16 @@ def panel_digest(panel: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def panel_bytes(panel: pd.DataFrame) -> bytes:
-    """The panel as CSV (ISO days, shortest decimals that read back to the same floats, empty = missing)."""
-    return panel.to_csv(date_format="%Y-%m-%d", lineterminator="\n").encode()
-
-
 def write_panel(panel: pd.DataFrame, path: Path | str) -> None:
-    """Write `panel_bytes` to `path`."""
-    Path(path).write_bytes(panel_bytes(panel))
+    """The panel as CSV: ISO days, shortest decimals that read back to the same floats, empty = missing."""
+    Path(path).write_bytes(panel.to_csv(date_format="%Y-%m-%d", lineterminator="\n").encode())
 
 
-def read_panel(source: Path | str | bytes) -> pd.DataFrame:
-    """The panel written by `write_panel`, equal bit for bit; `DataError` where the text is not such a file."""
-    name = "panel.csv" if isinstance(source, bytes) else Path(source).name
+def read_panel(path: Path | str) -> pd.DataFrame:
+    """The panel written by `write_panel`, equal bit for bit; `DataError` where the file is not such a one."""
     try:
-        text = (source if isinstance(source, bytes) else Path(source).read_bytes()).decode("ascii")
-        header, *lines = text.splitlines()
-        if header != ",".join(("date", *PANEL_COLUMNS)):
-            raise ValueError(f"its first line is {header[:80]!r}")
-        rows = [line.split(",") for line in lines]
-        if any(len(row) != 1 + len(PANEL_COLUMNS) for row in rows):
-            raise ValueError("a line is cut off or has too many fields")
-        values = np.array([[float(cell or "nan") for cell in row[1:]] for row in rows], dtype=float)
-        days = pd.DatetimeIndex(np.array([row[0] for row in rows], dtype="datetime64[D]"), name="date")
-        return pd.DataFrame(values, index=days.as_unit("us"), columns=list(PANEL_COLUMNS))
+        panel = pd.read_csv(path, index_col="date", dtype=str, keep_default_na=False)
+        days = pd.to_datetime(panel.index, format="%Y-%m-%d").as_unit("us")
+        return panel.map(lambda text: float(text or "nan")).set_axis(days)
     except (OSError, ValueError) as error:
-        raise DataError(f"{name}: not a stored panel: {one_line(error, 200)}") from None
+        raise DataError(f"{Path(path).name}: not a stored panel: {one_line(error, 200)}") from None

@@ -1,0 +1,435 @@
+"""The daily panel, the checks on it, and which data a run works on."""
+
+import datetime as dt
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import local_server as ls
+from capitulation.data import checks, snapshots
+from capitulation.data import market as markets
+from capitulation.data import panel as panels
+from capitulation.data.checks import FAILURE, NOTE, WARNING, check_panel, compare_panels, compare_providers, failures
+from capitulation.data.market import Market, fetch, load_market, read_market, save_market
+from capitulation.errors import DataError, InputError, SourceUnavailable
+from capitulation.paths import raw_folder
+
+PANEL = ls.made_panel(400)
+
+# --- the panel --------------------------------------------------------------------------------------------------------
+
+BREACHES = {
+    "a column too few": lambda p: p.drop(columns="fees_btc"),
+    "integers": lambda p: p.assign(block_count=p.block_count.astype(int)),
+    "a negative hash rate": lambda p: p.assign(hash_rate_ehs=-p.hash_rate_ehs),
+    "a price of zero": lambda p: p.assign(price_usd=0.0),
+    "an infinite difficulty": lambda p: p.assign(difficulty=np.inf),
+    "too many blocks": lambda p: p.assign(block_count=9999.0),
+    "a missing day": lambda p: p.drop(index=p.index[10]),
+    "a day twice": lambda p: pd.concat([p, p.iloc[-1:]]),
+    "a time of day": lambda p: p.set_axis(p.index + pd.Timedelta(hours=1)),
+    "a time zone": lambda p: p.tz_localize("UTC"),
+    "no day": lambda p: p.iloc[:0],
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_each_breach_of_the_panels_rules_is_one_line(breach):
+    assert panels.validate_panel(PANEL) is PANEL
+    with pytest.raises(DataError, match="the daily table is") as caught:
+        panels.validate_panel(BREACHES[breach](PANEL))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_cut_leaves_nothing_later_and_changes_nothing_earlier():
+    day = PANEL.index[40]
+    pd.testing.assert_frame_equal(panels.cut(PANEL, f"{day:%Y-%m-%d}"), PANEL.iloc[:41])
+    assert panels.cut(PANEL, "") is PANEL
+    assert len(panels.cut(PANEL, "2150-01-01")) == len(PANEL)
+    with pytest.raises(DataError, match=r"as_of=2010-01-01: the data begin on 2022-01-01"):
+        panels.cut(PANEL, "2010-01-01")
+    with pytest.raises(InputError, match=r"as_of=yesterday-ish"):
+        panels.cut(PANEL, "yesterday-ish")
+
+
+def test_incomplete_last_days_are_dropped_and_missing_ones_counted_inside_each_columns_range():
+    half = PANEL.copy()
+    half.loc[half.index[-1], ["hash_rate_ehs", "block_count", "difficulty"]] = np.nan
+    half.loc[half.index[-2], "price_usd"] = np.nan
+    half.loc[half.index[50] :, "fees_btc"] = np.nan  # one that stopped drops no day
+    half.iloc[[*range(5), 20, 21, 22], 0] = np.nan
+    whole = panels.daily_panel(half)
+    assert len(whole) == 398
+    table = panels.missing_days(whole).set_index("column")
+    assert table.loc["price_usd", ["n_days", "n_missing", "first"]].tolist() == [393, 3, PANEL.index[5]]
+    assert table.loc["height", "n_days"] == 0
+
+
+FLOATS = st.one_of(st.just(np.nan), st.floats(min_value=0, allow_infinity=False), st.just(5e-324), st.just(0.1 + 0.2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(FLOATS, min_size=8, max_size=40))
+def test_the_panel_survives_the_disk_bit_for_bit(values, tmp_path_factory):
+    rows = len(values) // 8
+    index = pd.date_range("2022-01-01", periods=rows, name="date", unit="us")
+    panel = pd.DataFrame(np.reshape(values[: rows * 8], (rows, 8)), index=index, columns=list(panels.PANEL_COLUMNS))
+    path = tmp_path_factory.mktemp("panel") / "panel.csv"
+    panels.write_panel(panel, path)
+    back = panels.read_panel(path)
+    pd.testing.assert_frame_equal(back, panel, check_exact=True, check_freq=False)
+    digest = panels.panel_digest(panel)
+    assert panels.panel_digest(back) == digest
+    others = (panel.shift(1, freq="D"), panel.rename(columns={"height": "x"}), np.nextafter(panel.fillna(0.5), 1e9))
+    assert digest not in {panels.panel_digest(other) for other in others}
+
+
+# --- the checks -------------------------------------------------------------------------------------------------------
+
+
+def changed(column, days, factor, panel=PANEL):
+    copy = panel.copy()
+    copy.loc[copy.index[days], column] *= factor
+    return copy
+
+
+ALONE = {  # what is wrong -> the panel, and the first finding: check, severity, column, days
+    "nothing": (PANEL, None),
+    "future days": (PANEL.shift(3, freq="D"), ("future_day", FAILURE, "date", 3)),
+    "hash rate in another unit": (changed(["hash_rate_ehs", "difficulty"], slice(None), 1000), ("unit", FAILURE)),
+    "block count of another period": (changed("block_count", slice(None), 3), ("unit", FAILURE, "block_count")),
+    "price in another unit": (changed("price_usd", slice(None), 0.001), ("unit", FAILURE, "price_usd", 400)),
+    "a gap": (changed("hash_rate_ehs", slice(300, 303), np.nan), ("gap", WARNING, "hash_rate_ehs", 3)),
+    "a gap long ago": (changed("hash_rate_ehs", slice(10, 13), np.nan), ("gap", NOTE, "hash_rate_ehs", 3)),
+    "a column that stopped": (changed("fees_btc", slice(-10, None), np.nan), ("stopped", WARNING, "fees_btc", 10)),
+    "a week at twice the level": (changed("hash_rate_ehs", slice(-7, None), 2.3), ("level_shift", FAILURE)),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_the_checks_of_one_panel_alone(name):
+    panel, expected = ALONE[name]
+    found = check_panel(panel, PANEL.index[-1].date())
+    table = checks.findings_table(map(asdict, found))
+    said = table[["check", "severity", "column", "days"]].itertuples(index=False, name=None)
+    assert any(row[: len(expected)] == expected for row in said) if expected else table.empty
+
+
+AGAINST_THE_LAST = {
+    "nothing": (PANEL, None),
+    "rounding": (PANEL * (1 + 1e-9), None),
+    "a day gone": (PANEL.drop(PANEL.index[50]), ("shrunk", WARNING, 1)),
+    "many days gone": (PANEL.iloc[20:], ("shrunk", FAILURE, 20)),
+    "the price gone": (PANEL.assign(price_usd=np.nan), ("lost_column", FAILURE, 0)),
+    "the fees gone": (PANEL.assign(fees_btc=np.nan), ("lost_column", WARNING, 0)),
+    "a past day revised": (changed("price_usd", slice(100, 101), 1.02), ("revised", WARNING, 1)),
+    "the newest days revised": (changed("price_usd", slice(-3, None), 1.02), ("revised", NOTE, 3)),
+    "many days revised": (changed("hash_rate_ehs", slice(100, 200), 1.1), ("revised", FAILURE, 100)),
+}
+
+
+@pytest.mark.parametrize("name", AGAINST_THE_LAST)
+def test_the_checks_against_the_last_panel(name):
+    panel, expected = AGAINST_THE_LAST[name]
+    found = compare_panels(panel, PANEL)
+    assert [(item.check, item.severity, item.days) for item in found] == ([expected] if expected else [])
+
+
+def test_the_checks_against_another_provider():
+    for factor, severity in ((1.0, NOTE), (1.03, WARNING), (2.0, FAILURE)):
+        hash_rate, price = compare_providers(changed("hash_rate_ehs", slice(None), factor), PANEL, "other")
+        assert (hash_rate.severity, price.severity) == (severity, NOTE)
+        assert hash_rate.value == pytest.approx(factor - 1)
+    assert compare_providers(PANEL, PANEL * np.nan, "other") == []
+
+
+def test_the_z_of_a_day_is_standard_normal_when_nothing_happens():
+    calm = ls.made_panel(4000, seed=3)
+    z = checks.level(calm.assign(hash_rate_ehs=calm.block_count, difficulty=1.0))["z"].dropna()
+    assert len(z) == 4000 - 27
+    assert abs(z.mean()) < 0.1
+    assert 0.95 < z.std() < 1.05
+
+
+def test_the_checks_are_silent_on_real_history(real_panel):
+    """Every day's answer judged on that day: nothing real was ever a failure, not even the ban of 2021."""
+    assert check_panel(real_panel, dt.date(2026, 3, 23)) == []
+    assert checks.check_recent(real_panel, dt.date(2026, 3, 23)) == []
+    assert checks.level(real_panel)["z"]["2014":].abs().max() < checks.DAY_Z_WARNING
+    for day in pd.date_range("2021-05-15", "2021-08-15", freq="6D"):
+        assert failures(check_panel(real_panel.loc[:day])) == []
+
+
+# --- which data a run works on ----------------------------------------------------------------------------------------
+
+DAY = pd.Timedelta(days=1)
+NOW = ls.made_panel(400, end=str(snapshots.utc_now().date() - dt.timedelta(days=1)))
+ROWS = ls.coinmetrics_rows(NOW)
+
+
+def silent(_line):
+    return None
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
+    monkeypatch.delenv("COINMETRICS_API_KEY", raising=False)
+    ls.be_quick(monkeypatch)
+    with ls.LocalServer() as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        running.serve_all(NOW)
+        yield running
+
+
+def load(progress=silent, **values):
+    def simulate(seed):
+        return ls.made_panel(100, seed=seed)
+
+    return load_market(progress=progress, simulate=simulate, **values)
+
+
+def break_all(server, behaviour=ls.reply(404)):  # noqa: B008
+    for path in list(server.scripts):
+        server.serve(path, behaviour)
+
+
+def age(name, days):
+    """Pretend that the provider's only snapshot was fetched `days` ago."""
+    [folder] = snapshots.snapshot_folders(name)
+    when = (snapshots.utc_now() - dt.timedelta(days=days)).isoformat()
+    path = folder / "manifest.json"
+    path.chmod(0o644)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"retrieved_at": when}))
+
+
+def test_the_first_run_fetches_the_second_does_not_and_a_tampered_snapshot_is_replaced(server):
+    first = load()
+    asked = len(server.requests)
+    second = load()
+    assert len(server.requests) == asked
+    assert second.snapshot == first.snapshot
+    assert (first.source, first.simulated, first.licence) == ("coinmetrics", False, "CC BY-NC 4.0")
+    assert [item["name"] for item in first.files] == ["catalog.json", "page-01.json"]
+    pd.testing.assert_series_equal(first.panel.price_usd, NOW.price_usd, check_freq=False)
+    again = load(snapshot=first.snapshot, offline=True)
+    assert (again.digest, again.snapshot) == (first.digest, first.snapshot)
+    path = snapshots.snapshot_folders("coinmetrics")[0] / "page-01.json"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    third = load()
+    assert third.snapshot != first.snapshot
+    assert any("no longer matches its SHA-256" in note for note in third.notes)
+
+
+@pytest.mark.parametrize(("max_age_days", "days"), [(0, 0), (1, 0.9), (1, 1.0), (1, 400), (1, -400)])
+def test_a_stale_snapshot_or_one_from_the_future_is_renewed_and_a_young_one_kept(server, max_age_days, days):
+    load()
+    age("coinmetrics", days)
+    asked = len(server.requests)
+    load(max_age_days=max_age_days)
+    assert (len(server.requests) == asked) == (days == 0.9)
+
+
+def test_a_snapshot_that_holds_the_day_asked_for_is_never_too_old(server):
+    broken = changed(["hash_rate_ehs", "difficulty"], slice(370, 374), np.nan, NOW)
+    server.serve_all(broken)
+    whole = load()
+    age("coinmetrics", 40)
+    asked = len(server.requests)
+    early = load(as_of=f"{NOW.index[350]:%Y-%m-%d}")
+    assert len(server.requests) == asked
+    pd.testing.assert_frame_equal(early.panel, whole.panel.iloc[:351], check_exact=True)
+    assert early.age_days == 0.0
+    assert [item["check"] for item in whole.findings] == ["gap"]
+    assert early.findings == ()
+    late = load(as_of=f"{NOW.index[-1] + 300 * DAY:%Y-%m-%d}", max_age_days=400)
+    assert "300 days before the day asked for" in late.notes[-1]
+
+
+@pytest.mark.parametrize("source", ["coinmetrics", "blockchain_com", "mempool_space"])
+def test_an_insisted_source_is_never_replaced(server, source):
+    market = load(source=source)
+    pd.testing.assert_series_equal(market.panel.hash_rate_ehs, NOW.hash_rate_ehs, check_freq=False)
+    [folder] = snapshots.snapshot_folders(source)
+    folder.rename(folder.with_name("set-aside"))
+    before = ls.tree(raw_folder())
+    break_all(server)
+    with pytest.raises(SourceUnavailable, match=f"SOURCE={source}: .*no stored snapshot of {source}") as caught:
+        load(source=source)
+    assert "\n" not in str(caught.value)
+    assert ls.tree(raw_folder()) == before
+    with pytest.raises(SourceUnavailable, match=f"run `make fetch SOURCE={source}`"):
+        load(source=source, offline=True)
+
+
+def test_auto_takes_another_providers_snapshot_and_then_simulates_and_says_so(server):
+    lines = []
+    break_all(server)
+    market = load(lines.append, simulation_seed=7)
+    assert (market.simulated, market.snapshot) == (True, "seed:7")
+    assert lines[-1].startswith("SIMULATED MARKET, not real data: Coin Metrics")
+    server.serve_all(NOW)
+    load(source="blockchain_com")
+    age("blockchain_com", 40)
+    break_all(server)
+    market = load()
+    assert market.source == "blockchain_com"
+    assert market.notes[-1].endswith("instead, 40.0 days old")
+    asked = len(server.requests)
+    assert load(source="simulated").simulated
+    assert load(offline=True).source == "blockchain_com"
+    assert len(server.requests) == asked
+    with pytest.raises(InputError, match="source=bitstamp"):
+        load(source="bitstamp")
+
+
+def test_fetch_stores_every_provider_compares_them_and_tells_warnings(server):
+    server.serve(f"{ls.CHARTS}/hash-rate", ls.reply(403))
+    lines = []
+    assert fetch(progress=lines.append).startswith("data/raw/coinmetrics/")
+    assert any("answered 403 (not needed: only compared)" in line for line in lines)
+    server.serve_all(changed("price_usd", slice(50, 51), 1.1, NOW))
+    assert "\nwarning: price_usd: 1 past days revised, the most by 9.09%" in fetch(progress=silent)
+    market = load()
+    assert sorted(item["check"] for item in market.findings) == ["providers"] * 3 + ["revised"] * 2
+    assert set(markets.other_panels(market)) == {"blockchain_com", "mempool_space"}
+    assert {verdict.status for verdict in snapshots.check_data()} == {"good"}
+    with pytest.raises(InputError, match="nothing to fetch"):
+        fetch("simulated", silent)
+    break_all(server)
+    with pytest.raises(SourceUnavailable, match="Coin Metrics: API"):
+        fetch(progress=silent)
+
+
+def row(at=-5, **values):
+    return [{**item, **values} if number == len(ROWS) + at else item for number, item in enumerate(ROWS)]
+
+
+def scaled(name, factor):
+    return [{**item, name: repr(float(item[name]) * factor)} for item in ROWS]
+
+
+def later(*days):
+    return ROWS + [{**ROWS[-1], "time": f"{NOW.index[-1] + n * DAY:%Y-%m-%d}T00:00:00Z"} for n in days]
+
+
+ANSWERS = {  # what is odd: the rows of API and CSV, and what becomes of them
+    "days twice, equal": ([*ROWS, ROWS[100]], "used"),
+    "unsorted": (ROWS[::-1], "used"),
+    "values missing": (row(HashRate="NaN", FeeTotNtv=""), "used"),
+    "days missing": (ROWS[:200] + ROWS[203:], "used"),
+    "a new column": (row(NewMetric="<b>1</b>"), "used"),
+    "the day of the fetch": (later(1), "used"),
+    "no rows": ([], "refused"),
+    "time renamed": ([{**item, "time": None, "date": item["time"]} for item in ROWS], "refused"),
+    "infinite": (row(HashRate="inf"), "refused"),
+    "HTML": (row(PriceUSD="<script>alert(1)</script>"), "refused"),
+    "twice with different values": ([*ROWS, {**ROWS[100], "HashRate": "1"}], "refused"),
+    "not a day": (row(time="2022-13-45"), "refused"),
+    "hash rate 1000 times": (scaled("HashRate", 1000), "quarantined"),
+    "price 1000 times": (scaled("PriceUSD", 1000), "quarantined"),
+    "blocks of another period": (scaled("BlkCnt", 3), "quarantined"),
+    "future days": (later(1, 2, 3), "quarantined"),
+    "ended a year ago": (ROWS[:-365], "quarantined"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_odd_answer_is_used_or_refused_in_one_line_or_quarantined(server, name):
+    """Used: the same from API and CSV. Else one line, or the last good snapshot with its age; the store stays whole."""
+    rows, outcome = ANSWERS[name]
+    frame = pd.DataFrame(rows, columns=None if rows else ["time"]).drop(columns="asset", errors="ignore")
+    frame["time"] = frame["time"].str.slice(0, 10)
+    if outcome != "used":
+        load(source="coinmetrics")
+    before = ls.tree(raw_folder() / "coinmetrics")
+    server.serve(ls.API, ls.reply(body=ls.coinmetrics_page(rows)))
+    server.serve(ls.CSV, ls.reply(body=frame.to_csv(index=False).encode()))
+    market = load(max_age_days=0)
+    if outcome == "used":
+        known = market.panel.hash_rate_ehs.dropna()
+        pd.testing.assert_series_equal(known, NOW.hash_rate_ehs.loc[known.index], check_freq=False)
+        assert (len(known) >= 397, market.panel.index[-1]) == (True, NOW.index[-1])
+        assert any(item["check"] == "gap" for item in market.findings) == ("missing" in name)
+        server.serve(ls.API, ls.reply(404))
+        from_csv = load(max_age_days=0)
+        assert [item["name"] for item in from_csv.files] == ["btc.csv"]
+        assert from_csv.digest == market.digest
+    else:
+        assert "used the last good snapshot" in market.notes[-1]
+        assert "\n" not in market.notes[-1]
+        assert ls.tree(raw_folder() / "coinmetrics") == before
+    kept = snapshots.snapshot_folders("coinmetrics", quarantine=True)
+    assert len(kept) == (outcome == "quarantined")
+
+
+def test_what_the_catalog_lacks_is_said_and_pages_are_followed_but_not_without_end(server):
+    server.serve(ls.CATALOG, ls.reply(body=ls.coinmetrics_catalog(("HashRate", "BlkCnt", "PriceUSD"))))
+    market = load(source="coinmetrics")
+    assert server.requests[-1][1]["metrics"] == "HashRate,BlkCnt,PriceUSD"
+    assert any("no longer offers IssTotNtv, IssTotUSD, FeeTotNtv" in note for note in market.notes)
+    pages = [ls.reply(body=ls.coinmetrics_page(ROWS[:150], "more")), ls.reply(body=ls.coinmetrics_page(ROWS[150:]))]
+    server.serve(ls.API, *pages)
+    assert load(source="coinmetrics", max_age_days=0).digest == market.digest
+    assert server.requests[-1][1]["next_page_token"] == "more"  # noqa: S105
+    asked = len(server.requests)
+    server.serve(ls.API, ls.reply(body=ls.coinmetrics_page(ROWS[:1], "again")))
+    assert [item["name"] for item in load(source="coinmetrics", max_age_days=0).files] == ["btc.csv"]
+    assert len(server.requests) < asked + 30
+
+
+def test_a_key_reaches_the_service_over_https_and_nothing_else(server, tmp_path, monkeypatch, capfd):
+    key = "k3y-0123456789abcdef"
+    monkeypatch.setenv("COINMETRICS_API_KEY", key)
+    page = json.dumps({"data": ROWS, "next_page_url": f"https://api.example/v4?api_key={key}"}).encode()
+    server.serve(ls.API, ls.reply(500), ls.reply(body=page, ETag=key))
+    lines = []
+    save_market(load(lines.append, source="coinmetrics"), tmp_path / "out")
+    asked = [query for path, query, _headers in server.requests if path in (ls.API, ls.CATALOG)]
+    assert all(query["api_key"] == key for query in asked)
+    break_all(server, ls.reply(403))
+    lines += load(source="coinmetrics", max_age_days=0).notes
+    assert not any("api_key" in query for path, query, _headers in server.requests if path == ls.CSV)
+    everything = b"".join(ls.tree(tmp_path).values()) + "".join([*lines, *capfd.readouterr()]).encode()
+    assert key.encode() not in everything
+    monkeypatch.setenv("CAPITULATION_COINMETRICS_URL", "http://somewhere.example/v4")
+    assert "only sent over https" in " ".join(load(source="coinmetrics", max_age_days=0).notes)
+    for name, value in (("CAPITULATION_COINMETRICS_URL", "ftp://h"), ("COINMETRICS_API_KEY", "a&b")):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(InputError, match=f"{name}: not a") as caught:
+            load(source="coinmetrics", max_age_days=0)
+        assert value not in str(caught.value)
+
+
+DAMAGED = {
+    "a price changed": lambda folder: alter(folder / "panel.csv", b"2", b"3"),
+    "panel cut off": lambda folder: (folder / "panel.csv").write_bytes((folder / "panel.csv").read_bytes()[:-30]),
+    "panel gone": lambda folder: (folder / "panel.csv").unlink(),
+    "record no JSON": lambda folder: (folder / "market.json").write_text("<html>"),
+    "record with another field": lambda folder: alter(folder / "market.json", b'"source"', b'"sauce"'),
+    "digest changed": lambda folder: alter(folder / "market.json", b'"digest": "', b'"digest": "0'),
+}
+
+
+def alter(path, old, new):
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_saved_market_reads_back_equal_and_a_damaged_one_is_one_line(tmp_path, name):
+    market = Market(PANEL, "file", False, "", "sha256:0", panels.panel_digest(PANEL), "", "", None, ("a note",))
+    save_market(market, tmp_path / "a")
+    back = read_market(tmp_path / "a")
+    save_market(back, tmp_path / "b")
+    assert ls.tree(tmp_path / "a") == ls.tree(tmp_path / "b")
+    DAMAGED[name](tmp_path / "a")
+    with pytest.raises(DataError) as caught:
+        read_market(tmp_path / "a")
+    assert "\n" not in str(caught.value)

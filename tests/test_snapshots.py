@@ -1,0 +1,291 @@
+"""One answer over HTTP, and the raw store: every fault is retried or one clear line; whole or not at all, verified."""
+
+import datetime as dt
+import errno
+import gzip
+import json
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+import local_server as ls
+from capitulation.data import snapshots
+from capitulation.data.checks import Finding
+from capitulation.data.snapshots import Answer, FetchError, StoreError, fetch_answer
+from capitulation.errors import DataError
+from capitulation.paths import raw_folder
+
+BODY = b'{"data": [1, 2, 3]}' * 200
+BOMB = gzip.compress(b"0" * 50_000_000)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    ls.be_quick(monkeypatch, timeout=3.0)
+    monkeypatch.setattr(snapshots, "MAX_BYTES", 200_000)
+    with ls.LocalServer() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
+    return tmp_path
+
+
+# --- one answer over HTTP ---------------------------------------------------------------------------------------------
+
+TRANSIENT = {
+    "reset in mid-body": ls.cut_short(BODY, reset=True),
+    "connection closed in mid-body": ls.cut_short(BODY),
+    "429 with Retry-After": ls.reply(429, Retry_After="0.05"),
+    "429 with an absurd date": ls.reply(429, Retry_After="Fri, 31 Dec 2199 23:59:59 GMT"),
+    "503": ls.reply(503),
+    "no answer in time": ls.silent(0.8),
+}
+LASTING = {
+    "404": (ls.reply(404), "answered 404"),
+    "204": (ls.reply(204), "answered 204"),
+    "429 for an hour": (ls.reply(429, Retry_After="3600"), "asks to wait 3600 s"),
+    "500 always": (ls.reply(500), r"answered 500 \(3 tries\)"),
+    "slow drip": (ls.drip(BODY), "not answered in full within 1 s"),
+    "endless body": (ls.endless(), "larger than 200,000 bytes"),
+    "gzip bomb": (ls.reply(body=BOMB, Content_Encoding="gzip"), "encoding 'gzip' was not asked for"),
+    "redirect": (ls.reply(302, Location="/y?key=1"), r"redirect to http://127.0.0.1:\d+/y, not followed"),
+    "redirect elsewhere": (ls.reply(301, Location="https://a.example/z"), "redirect to https://a.example/z, not"),
+    "redirect to a file": (ls.reply(302, Location="file:///etc/passwd"), "redirect to file:/.*, not"),
+    "redirect to no address": (ls.reply(302, Location="http://[::1"), "Invalid URL"),
+    "not HTTP": (lambda handler: handler.wfile.write(b"\x00\x01 what\r\n\r\n"), "the connection broke"),
+}
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_passing_fault_is_retried_until_the_answer_is_whole(server, fault):
+    server.serve("/x", TRANSIENT[fault], ls.reply(body=BODY, ETag="1", Set_Cookie="tracked"))
+    lines = []
+    answer = fetch_answer(f"{server.url}/x?token=1", {"a": "b"}, progress=lines.append)
+    assert answer == Answer(f"{server.url}/x", {"a": "b"}, BODY)
+    assert len(server.requests) == 2
+    assert server.requests[0][2]["Accept-Encoding"] == "identity"
+    assert len(lines) == 1 and "trying again" in lines[0]
+
+
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_lasting_fault_ends_in_one_line_within_the_limits(server, fault, monkeypatch):
+    behaviour, text = LASTING[fault]
+    server.serve("/x", behaviour)
+    if fault == "slow drip":
+        ls.be_quick(monkeypatch, timeout=1.0)
+    began = time.monotonic()
+    with pytest.raises(FetchError, match=text) as caught:
+        fetch_answer(f"{server.url}/x")
+    assert time.monotonic() - began < (1.5 if fault == "slow drip" else 3.5)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+def test_what_is_not_there_is_asked_once_and_a_refused_connection_again(server):
+    with pytest.raises(FetchError, match=r"no-such-host\.invalid: cannot be reached \([^()]*\)$"):
+        fetch_answer("http://no-such-host.invalid/x")
+    with pytest.raises(FetchError, match=r"refused.*\(3 tries\)"):
+        fetch_answer(f"{ls.refused_url()}/x")
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "SSL_CERT_FILE"])
+def test_an_environment_that_cannot_be_used_is_one_line(monkeypatch, name):
+    monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    with pytest.raises(FetchError, match=r"a\.example: ") as caught:
+        fetch_answer("https://a.example/x")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_secret_shows_up_nowhere(server, caplog):
+    """Not in the answer, the messages or the libraries' logs, although the service repeats it."""
+    key = "s3cret-key.value"
+    caplog.set_level(logging.DEBUG)
+    repeated = ls.reply(body=f'{{"next": "x?api_key={key}"}}'.encode(), ETag=f'"{key}"', X_Key=key)
+    server.serve("/x", ls.reply(500), repeated)
+    lines = []
+    url = server.url.replace("http://", "http://me:pw@") + "/x"
+    answer = fetch_answer(url, {"a": "b"}, {"api_key": key}, lines.append)
+    assert server.requests[-1][1]["api_key"] == key, "the service itself must get it"
+    server.serve("/x", ls.reply(302, Location=f"ftp://me:pw@elsewhere/{key}?api_key={key}"))
+    with pytest.raises(FetchError, match="redirect to ftp://elsewhere/") as caught:
+        fetch_answer(url, {"a": "b"}, {"api_key": key}, lines.append)
+    said = " ".join([*lines, str(caught.value), repr(answer), caplog.text])
+    assert "s3cret" not in said and "me:pw" not in said
+    assert b"***" in answer.body
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+FACTS = {"licence": "free", "attribution": "somebody", "rows": 3, "panel_digest": "0" * 64, "notes": [], "findings": []}
+FACTS |= {"first_day": dt.date(2022, 1, 1), "last_day": dt.date(2022, 1, 3)}
+FINDING = Finding("unit", "failure", "x", 1, None, 1.0, "", "", "a wrong unit")
+NOON = dt.datetime(2026, 1, 20, 12, tzinfo=dt.UTC)
+
+
+def save(hour=0, body=b"one", **facts):
+    bodies = {"btc.csv": body, "page-01.json": b"[]"}
+    answers = {name: Answer("https://example.org/x", {"a": "b"}, data) for name, data in bodies.items()}
+    facts = {**FACTS, "retrieved_at": NOON + dt.timedelta(hours=hour), **facts}
+    return snapshots.save_snapshot("coinmetrics", answers, print, **facts)
+
+
+def test_a_snapshot_is_stored_with_all_that_is_needed_to_trust_it():
+    snapshot, *others = [save() for _ in range(12)]
+    assert snapshots.snapshot_folders("coinmetrics") == [other.folder for other in (snapshot, *others)][::-1]
+    assert snapshot.name == "coinmetrics/20260120T120000Z"
+    assert snapshots.read_snapshot(snapshot.folder) == snapshot
+    assert snapshot.files == {"btc.csv": b"one", "page-01.json": b"[]"}
+    facts = json.loads((snapshot.folder / "manifest.json").read_text())
+    assert dt.datetime.fromisoformat(facts["retrieved_at"]) == NOON
+    entry = facts["files"]["btc.csv"]
+    assert (entry["url"], entry["query"], entry["bytes"]) == ("https://example.org/x", {"a": "b"}, 3)
+    assert entry["sha256"] == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    assert not (snapshot.folder / "btc.csv").stat().st_mode & 0o222, "raw files are never edited"
+    edit(snapshot.folder, file={"status": 200, "headers": {"etag": "x"}}, findings=[asdict(FINDING)])
+    older = snapshots.read_snapshot(snapshot.folder)
+    assert older.files == snapshot.files, "fields of earlier manifests are passed over"
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(data)
+
+
+def edit(folder: Path, file: dict | None = None, **changes) -> None:
+    facts = json.loads((folder / "manifest.json").read_text()) | changes
+    facts["files"].get("btc.csv", {}).update(file or {})
+    rewrite(folder / "manifest.json", json.dumps(facts).encode())
+
+
+TAMPERED = {
+    "a byte changed": lambda folder: rewrite(folder / "btc.csv", b"two"),
+    "a file added": lambda folder: (folder / "extra.csv").write_bytes(b"x"),
+    "a file made a folder": lambda folder: ((folder / "btc.csv").unlink(), (folder / "btc.csv").mkdir()),
+    "the manifest removed": lambda folder: (folder / "manifest.json").unlink(),
+    "the manifest cut off": lambda folder: rewrite(folder / "manifest.json", b'{"format": 1,'),
+    "the manifest nests too deeply": lambda folder: rewrite(folder / "manifest.json", b"[" * 100_000),
+    "of another provider": lambda folder: edit(folder, provider="elsewhere"),
+    "a time without zone": lambda folder: edit(folder, retrieved_at="2026-01-20T12:00:00"),
+    "no files": lambda folder: edit(folder, files={}),
+    "a path as file name": lambda folder: edit(folder, files={"../../x": {"sha256": "0" * 64}}),
+    "a finding of no size": lambda folder: edit(folder, findings=[asdict(FINDING) | {"value": float("nan")}]),
+    "a finding whose days are text": lambda folder: edit(folder, findings=[asdict(FINDING) | {"days": "<b>"}]),
+    "a file without size": lambda folder: edit(folder, file={"bytes": "<script>"}),
+    "quarantined, moved among the good": lambda folder: edit(folder, quarantined=True),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_tampered_snapshot_is_refused_and_named(name):
+    older, newer = save(0), save(1)
+    TAMPERED[name](newer.folder)
+    verdicts = {verdict.name: verdict for verdict in snapshots.check_data()}
+    assert {verdict.name: verdict.good for verdict in verdicts.values()} == {newer.name: False, older.name: True}
+    with pytest.raises(DataError, match=rf"{newer.name}.*; refused$") as caught:
+        snapshots.find_snapshot(newer.name)
+    assert str(caught.value) == verdicts[newer.name].reason
+    assert "\n" not in str(caught.value) and "/manifest" not in str(caught.value)
+
+
+def test_what_is_not_a_snapshot_is_not_read():
+    folder = save().folder
+    for name in (".writing-99", "notes", "20260121T000000Z.bak", "2026-01-21"):
+        (folder.parent / name).mkdir()
+    (folder.parent / "20270101T000000Z").write_text("a file, not a folder")
+    assert snapshots.snapshot_folders("coinmetrics") == [folder]
+    for name in ("", "x", "../etc/20260120T120000Z", "coinmetrics/../../x", "coinmetrics/..", "/20260120T120000Z"):
+        with pytest.raises(snapshots.SnapshotMissing):
+            snapshots.find_snapshot(name)
+        answers = {f"{name}/": Answer("x", {}, b"")}
+        with pytest.raises(ValueError, match="files"):
+            snapshots.save_snapshot("coinmetrics", answers, print, **FACTS, retrieved_at=NOON)
+
+
+def test_quarantined_answers_are_kept_and_listed_but_never_used():
+    save(quarantined=True, findings=[FINDING])
+    assert snapshots.snapshot_folders("coinmetrics") == []
+    [verdict] = snapshots.check_data()
+    assert (verdict.status, verdict.good) == ("quarantined", True)
+    assert "a wrong unit" in str(verdict)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("step", ["mkdir", "write_bytes", "chmod", "rename"])
+def test_a_disk_error_at_any_step_is_one_line_and_changes_nothing(monkeypatch, step, number):
+    save(0)
+    before = ls.tree(raw_folder())
+
+    def fail(*_arguments, **_names):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, step, fail)
+        with pytest.raises(StoreError, match=os.strerror(number)):
+            save(1)
+    assert ls.tree(raw_folder()) == before
+    assert save(2).files
+
+
+def test_a_second_writer_waits_and_says_so_and_gives_up_at_the_limit(monkeypatch):
+    held, release, lines = threading.Event(), threading.Event(), []
+
+    def hold():
+        with snapshots.store_lock(print):
+            held.set()
+            release.wait(5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(5)
+    monkeypatch.setattr(snapshots, "LOCK_SECONDS", 0.1)
+    with pytest.raises(StoreError, match="locked by another process"):
+        save()
+    monkeypatch.setattr(snapshots, "LOCK_SECONDS", 5.0)
+    threading.Timer(0.2, release.set).start()
+    with snapshots.store_lock(lines.append):
+        assert lines == ["another process is writing to data/raw; waiting for it"]
+    holder.join()
+
+
+def test_writers_side_by_side_and_killed_ones_leave_whole_snapshots_only():
+    programs = [subprocess.Popen([sys.executable, __file__, name], stderr=subprocess.PIPE) for name in ("10", "kill")]
+    assert [program.communicate(timeout=100)[1] for program in programs] == [b"", b""]
+    save()
+    assert {verdict.status for verdict in snapshots.check_data()} == {"good"}, "nor does anything need cleaning"
+    bodies = [snapshots.read_snapshot(folder).files["btc.csv"] for folder in snapshots.snapshot_folders("coinmetrics")]
+    assert {len(set(body)) for body in bodies[1:]} == {1}
+    assert sum(body[:1] == b"w" for body in bodies) == 10
+
+
+def kill() -> None:
+    """Kill -9 ten writing children at random moments, every other one while a folder is being written."""
+    moments = random.Random(17)
+    for number in range(10):
+        child = os.fork()
+        while child == 0:
+            save(body=b"k" * 300_000)
+        end = time.monotonic() + moments.uniform(0, 0.05)
+        while time.monotonic() < end or (number % 2 and not list((raw_folder() / "coinmetrics").glob(".writing-*"))):
+            time.sleep(0.0002)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert all(verdict.good for verdict in snapshots.check_data())
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "kill":
+        kill()
+    else:
+        for _ in range(int(sys.argv[1])):
+            save(body=b"w" * 300_000)
