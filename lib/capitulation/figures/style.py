@@ -1,0 +1,334 @@
+"""The look of all figures: colours by meaning, the frame (title, alt text) of every chart, axes that name their unit.
+
+Colours follow Okabe and Ito (2008), told apart by colour-blind readers; the same colour means the same thing in every
+figure, and where two things meet, shape or a direct label tells them apart as well. Every chart is a plain matplotlib
+`Figure`: its `suptitle` states what was found, its `get_label()` says in words what the picture shows.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
+
+from capitulation.mining.rules import RULES
+from capitulation.words import percent
+
+COLOURS = {
+    "ink": "#1c1b19",
+    "soft": "#5d5a54",
+    "faint": "#e6e2da",
+    "price": "#1c1b19",
+    "hash_rate": "#0072b2",
+    "fast": "#0072b2",
+    "slow": "#e69f00",
+    "capitulation": "#d55e00",
+    "capitulation_shade": "#f8dccb",
+    "start": "#d55e00",
+    "recovery": "#009e73",
+    "buy": "#7d3c98",
+    "in_state": "#7a5c3e",
+    "baseline": "#8a8780",
+    "baseline_shade": "#e3e0da",
+    "noise": "#cfd6dc",
+    "difficulty_up": "#a9bccb",
+    "cost": "#b0417f",
+    "hashprice": "#009e73",
+    "simulated": "#7a1f4f",
+}
+ANCHOR_COLOURS = {name: COLOURS[name] for name in ("start", "recovery", "buy", "in_state")}
+ANCHOR_MARKERS = {"start": "v", "recovery": "o", "buy": "^", "in_state": "s"}
+GRADE_COLOURS = {"noise-like": "#b5b0a6", "doubtful": "#e69f00", "real": "#d55e00"}
+VERDICT_COLOURS = {
+    "reproduced": "#009e73",
+    "contradicted": "#d55e00",
+    "not distinguishable from chance": "#b5b0a6",
+    "not testable with free data": "#e6e2da",
+}
+SERIES_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0417f", "#56b4e9", "#7a5c3e", "#8a8780")
+DIVERGING = ("#9c4200", "#d55e00", "#f3b48e", "#f7f5f1", "#9fc6de", "#0072b2", "#004a75")
+SEQUENTIAL = ("#f7f5f1", "#c7dfec", "#7fb6d6", "#0072b2", "#00416b")
+
+STYLE = {
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.06,
+    "figure.constrained_layout.w_pad": 0.08,
+    "figure.titlesize": 14,
+    "figure.titleweight": "bold",
+    "font.size": 11,
+    "text.color": "#1c1b19",
+    "axes.labelcolor": "#3c3a36",
+    "xtick.color": "#3c3a36",
+    "ytick.color": "#3c3a36",
+    "axes.edgecolor": "#a8a39a",
+    "axes.titlesize": 11,
+    "axes.titlecolor": "#5d5a54",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.xmargin": 0.01,
+    "grid.color": "#e6e2da",
+    "ytick.major.size": 0,
+    "ytick.minor.size": 0,
+    "patch.linewidth": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 10.5,
+    "legend.handlelength": 1.2,
+}
+# matplotlib's own defaults come first, so that a reader's matplotlibrc cannot change a report; the backend stays.
+_LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")
+RC = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_LEFT_ALONE)} | STYLE
+
+# A decorator: draw in the project's style whatever the caller's settings are, and leave those as they were. A notebook
+# says `with mpl.rc_context(style.RC):`.
+styled = mpl.rc_context(RC)
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, height: float = 4.4, width: float = 7.6, **options: Any
+) -> tuple[Figure, Any]:
+    """An untracked figure (inches) with its axes, as `Figure.subplots` gives them."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, **options)
+
+
+def finish(figure: Figure, title: str, alt: str) -> Figure:
+    """Set the title, wrapped to the figure's width, and the alt text, which opens with the title; return the figure."""
+    inches = figure.get_size_inches()[0]
+    unbroken = title.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0").replace(" < ", "\u00a0<\u00a0")
+    widths = range(int(4.1 * inches), int(8.2 * inches) + 1)  # characters; as few lines as needed, about equally long
+    lines = min((textwrap.wrap(unbroken, width, break_on_hyphens=False) for width in widths), key=len)
+    with mpl.rc_context(RC):
+        figure.suptitle("\n".join(lines), x=0.012, ha="left", linespacing=1.25)
+    figure.set_label(f"{title.rstrip('.')}. {alt}")
+    about = {"width": round(96 * inches), "alt": figure.get_label()}
+    figure._repr_png_ = lambda: (png_bytes(figure), about)  # shown as the last line of a cell, pyplot or not
+    return figure
+
+
+@styled
+def empty(title: str, why: str = "Nothing to draw: no day has the data that this figure needs.") -> Figure:
+    """A flat figure for what cannot be drawn: it states `title` (what is missing) and `why`; the page stays whole."""
+    figure, axes = new_figure(height=1.7)
+    axes.set_axis_off()
+    axes.text(0.0, 0.5, why, transform=axes.transAxes, color=COLOURS["soft"], va="center")
+    return finish(figure, title, why)
+
+
+def text_colour(colour: str) -> str:
+    """A darker shade of `colour`, legible as small text on white."""
+    return to_hex([part * 0.72 for part in to_rgb(colour)])
+
+
+def tint(colour: str, share: float = 0.4) -> str:
+    """`colour` mixed with white: `share` of it remains. Solid, since transparency costs palette colours."""
+    return to_hex([1 - share * (1 - part) for part in to_rgb(colour)])
+
+
+def colour_map(colours: Iterable[str], bad: str = "#ffffff") -> LinearSegmentedColormap:
+    """A continuous colour map through `colours`; missing values get `bad`."""
+    return LinearSegmentedColormap.from_list("capitulation", list(colours), N=64).with_extremes(bad=bad)
+
+
+def plain_number(value: float) -> str:
+    """A number for an axis.
+
+    >>> [plain_number(v) for v in (0.05, 5, 20_000, 150_000, 2e6)]
+    ['0.05', '5', '20k', '150k', '2M']
+    """
+    for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
+        if abs(value) >= least:
+            return f"{value / size:g}{letter}"
+    return f"{value:,.0f}" if abs(value) >= 1 and float(value).is_integer() else f"{value:g}"
+
+
+def as_percent(log_return: float) -> str:
+    """A log return as people quote it: `+7 %`."""
+    return percent(float(np.expm1(log_return)), 0, True)
+
+
+def log_axis(axes: Axes, label: str, which: str = "y") -> None:
+    """A logarithmic axis that says so, ticks as plain numbers, more of them on a short span; call after drawing."""
+    axes.set(**{f"{which}scale": "log", f"{which}label": f"{label} (log scale)"})
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low) if low > 0 else 9
+    steps = ((0.7, (1, 1.5, 2, 3, 5, 7)), (1.8, (1, 2, 5)), (3, (1, 3)), (np.inf, (1,)))
+    subs = next(subs for most, subs in steps if decades < most or most == np.inf)
+    axis.set_major_locator(LogLocator(base=10, subs=[float(sub) for sub in subs], numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(float(f"{value:.6g}")).replace("-", "−")))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def percent_axis(axes: Axes, label: str, which: str = "y", sign: bool = True) -> None:
+    """Fractions shown as percent, with a plus where `sign`."""
+
+    def shown(value: float, _: object) -> str:
+        plus = "+" if sign and value > 1e-12 else ""
+        return f"{plus}{round(100 * value, 6) + 0.0:g} %".replace("-", "−")
+
+    axes.set(**{f"{which}label": label})
+    getattr(axes, f"{which}axis").set_major_formatter(FuncFormatter(shown))
+
+
+def log_return_axis(axes: Axes, label: str, which: str = "y") -> None:
+    """Log returns on a linear axis, ticks at round simple returns: doubling and halving are equally far from zero."""
+    axes.set(**{f"{which}label": label})
+    axis = getattr(axes, f"{which}axis")
+    low, high = sorted(axis.get_view_interval())
+    apart = (high - low) * (0.07 if which == "y" else 0.147)
+    kept = [0.0]
+    for tick in (-0.15, 0.2, -0.3, -0.5, 0.5, -0.65, -0.8, -0.9, -0.95, 1, 2, 4, 9, 19, 49, 99, 999):
+        at = np.log1p(tick)
+        if low <= at <= high and all(abs(at - np.log1p(other)) >= apart for other in kept):
+            kept.append(tick)
+    texts = [f"{tick:+,.0%}".replace("%", " %").replace("-", "−") if tick else "0 %" for tick in sorted(kept)]
+    axis.set_ticks([float(np.log1p(tick)) for tick in sorted(kept)], texts)
+
+
+def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object] = (), at: str = "top") -> None:
+    """Days along x from `first` to `last`, with the halvings in between (as `mark_halvings`)."""
+    axes.set_xlim(pd.Timestamp(first), pd.Timestamp(last))
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+    mark_halvings(axes, halvings, at)
+
+
+def grid_along_x(axes: Axes) -> None:
+    """A horizontal chart: grid across values, which lie along x, none across names."""
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+
+
+def legend_above(axes: Axes, handles: Sequence[Artist] | None = None, **options: Any) -> None:
+    """Keys above the axes, in one line unless `ncols` says otherwise."""
+    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "borderaxespad": 0.2, "ncols": len(handles)}
+    axes.legend(handles=handles, **place | options)
+
+
+def rule_words(name: str) -> str:
+    """A rule as people call it; a name that is not in the table of rules stays as it is."""
+    return RULES[name].words if name in RULES else name
+
+
+def rule_label(name: str) -> str:
+    """The same for an axis, broken over two lines where it is long."""
+    words = rule_words(name).replace("_", " ")
+    half = -(-len(words) // 2)
+    return "\n".join(min((textwrap.wrap(words, width) for width in range(half, max(half + 4, 19))), key=len))
+
+
+def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, **look: Any) -> None:
+    """Shade each episode (columns `start`, `end`) from its start to its end, an ongoing one to `last`."""
+    options = {"color": COLOURS["capitulation_shade"], "linewidth": 0.6, "zorder": 0, **look}
+    for start, end in zip(episodes["start"], episodes["end"], strict=True):
+        axes.axvspan(start, pd.Timestamp(last) if pd.isna(end) else end, **options)
+
+
+def mark_halvings(axes: Axes, halvings: Iterable[object], at: str = "top") -> None:
+    """A dotted line at each halving inside the axes, named at its `at` end: "top", "bottom" or "above" the axes."""
+    low, high = axes.get_xlim()
+    y = {"top": 0.985, "bottom": 0.015, "above": 1.0}[at]
+    look = {"xycoords": axes.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": at, "xytext": (-1, 0)}
+    if at == "above":
+        look |= {"rotation": 0, "ha": "center", "va": "bottom", "xytext": (0, 2)}
+    for number in (float(date2num(pd.Timestamp(value))) for value in halvings):
+        if low < number < high:
+            axes.axvline(number, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            axes.annotate("halving", (number, y), textcoords="offset points", color=COLOURS["soft"], fontsize=9, **look)
+
+
+def mark_present(axes: Axes, when: object, value: float, text: str = "", colour: str = COLOURS["ink"]) -> None:
+    """A dot at the last known value, with its text beside it; nothing where the value is missing."""
+    if not np.isfinite(value):
+        return
+    axes.plot([pd.Timestamp(when)], [value], "o", color=colour, markersize=5.5, zorder=6, clip_on=False)
+    if text:
+        label_ends(axes, [(value, text, colour)])
+
+
+def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], x: float = 1.0, gap: float = 13.0) -> None:
+    """Names at the right end of their lines, (value, text, colour) each, moved apart where they would overlap.
+
+    `x` is a fraction of the axes' width, `gap` the least distance in points. Call after the limits are set.
+    """
+    known = [label for label in labels if np.isfinite(label[0])]
+    if not known:
+        return
+    pixels = axes.transData.transform([(0, value) for value, _, _ in known])[:, 1]
+    order = np.argsort(pixels, kind="stable")  # an inverted axis puts small values on top
+    known, wanted = [known[i] for i in order], pixels[order] * 72 / axes.figure.dpi
+    apart = gap * (1 + max(text.count("\n") for _, text, _ in known) * 0.9)
+    placed = wanted.copy()
+    for _ in range(60):
+        if (np.diff(placed) >= apart - 1e-6).all():
+            break
+        for i in range(len(placed) - 1):
+            push = max(0.0, apart - (placed[i + 1] - placed[i])) / 2
+            placed[i : i + 2] += (-push, push)
+    look = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "fontsize": 10.5, "va": "center"}
+    for (value, text, colour), at, want in zip(known, placed, wanted, strict=True):
+        place = {"xytext": (7, at - want), "textcoords": "offset points"}
+        axes.annotate(text, (x, value), color=text_colour(colour), **place, **look)
+
+
+def watermark(figure: Figure) -> Figure:
+    """Write SIMULATED across the figure, once however often it is called; returns the figure."""
+    if all(text.get_gid() != "watermark" for text in figure.texts):
+        wide, high = figure.get_size_inches()
+        place = {"ha": "center", "va": "center", "rotation": 24, "rotation_mode": "anchor", "zorder": 1000}
+        look = {"fontsize": min(9.5 * wide, 16 * high), "color": COLOURS["simulated"], "alpha": 0.16, "weight": "bold"}
+        figure.text(0.5, 0.46, "SIMULATED", gid="watermark", family="DejaVu Sans", **place, **look)
+    return figure
+
+
+def png_bytes(figure: Figure, colours: int = 128, dpi: float = 192) -> bytes:
+    """`figure` as a PNG of at most `colours` (2 to 256) palette colours; its bytes depend on nothing but the figure.
+
+    At 192 dpi an inch of the figure is 96 CSS pixels at twice the resolution. A crowded picture gives up colours that
+    nobody tells apart rather than weigh down the page. Raises `ValueError` for another number of colours.
+    """
+    if not 2 <= colours <= 256:
+        raise ValueError(f"colours={colours}: must be 2 to 256")
+    pixels, width = io.BytesIO(), int(figure.get_size_inches()[0] * dpi)
+    with mpl.rc_context(RC):
+        figure.savefig(pixels, format="rgba", dpi=dpi)
+    size = width, len(pixels.getvalue()) // (4 * width)
+    picture = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
+    found = _palette_png(picture, colours)
+    return found if len(found) <= 85_000 or colours <= 32 else _palette_png(picture, colours // 2)
+
+
+def _palette_png(picture: Image.Image, colours: int) -> bytes:
+    """`picture` with a palette: maximum coverage keeps the colours of small marks, which median cut merges away.
+
+    Each palette entry is then set to the mean of its pixels, so that white stays white.
+    """
+    reduced = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    entry = np.asarray(reduced).ravel()
+    count = np.maximum(np.bincount(entry, minlength=colours), 1)
+    channels = np.asarray(picture).reshape(-1, 3).T
+    means = [np.bincount(entry, weights=channel, minlength=colours) / count for channel in channels]
+    reduced.putpalette(np.rint(means).T.astype("uint8").tobytes())
+    out = io.BytesIO()
+    reduced.save(out, format="PNG", compress_level=7)  # level 9 takes seven times as long for 5 % fewer bytes
+    return out.getvalue()
