@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from capitulation.data import snapshots
 from panels import steady_panel
@@ -37,9 +38,6 @@ def made_panel(days: int = 400, start: str = "2022-01-01", seed: int = 5, end: s
     price = 40_000 * np.exp(np.cumsum(random.normal(0, 0.02, days)))
     panel = steady_panel(difficulty * 2**32 * blocks / 86400 / 1e18, blocks, first, price)
     return panel.assign(height=np.nan).set_axis(panel.index.as_unit("us"))
-
-
-# --- answers in the providers' documented shapes ----------------------------------------------------------------------
 
 
 def metric_frame(panel: pd.DataFrame) -> pd.DataFrame:
@@ -116,8 +114,6 @@ def be_quick(monkeypatch, timeout: float = 0.6) -> None:
         monkeypatch.setattr(snapshots, name, value)
 
 
-# --- the server -------------------------------------------------------------------------------------------------------
-
 Behaviour = Callable[["Handler"], None]
 
 
@@ -179,6 +175,11 @@ class LocalServer:
         for name, body in blockchain_charts(panel).items():
             self.serve(f"{CHARTS}/{name.removesuffix('.json')}", reply(body=body))
 
+    def break_all(self, code: int = 404) -> None:
+        """From now on every path answers with `code`."""
+        for path in [*self.scripts]:
+            self.serve(path, reply(code))
+
     def environment(self) -> dict[str, str]:
         """What points every provider at this server."""
         return {
@@ -187,9 +188,6 @@ class LocalServer:
             "CAPITULATION_BLOCKCHAIN_COM_URL": f"{self.url}/charts",
             "CAPITULATION_MEMPOOL_SPACE_URL": f"{self.url}/mempool",
         }
-
-
-# --- behaviours -------------------------------------------------------------------------------------------------------
 
 
 def reply(code: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
@@ -245,11 +243,12 @@ def silent(pause: float = 5.0) -> Behaviour:
     return lambda handler: time.sleep(pause)
 
 
-def refused_url() -> str:
-    """An address on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+@contextlib.contextmanager
+def one_line_error(kind: type[Exception], text: str | None = None):
+    """What `pytest.raises` gives, for an error that must be one short line."""
+    with pytest.raises(kind, match=text) as caught:
+        yield caught
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
 
 
 def tree(folder: Path) -> dict[str, bytes]:

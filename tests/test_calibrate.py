@@ -151,7 +151,7 @@ def test_a_dask_cluster_gives_the_same_bits_and_other_code_is_refused(home, plai
         cal.market_record(MARKETS[0], "the digest of other code")
 
 
-@pytest.mark.parametrize("address", ["localhost", "tcp://", "http://127.0.0.1:80"])
+@pytest.mark.parametrize("address", ["localhost:8786", "tcp://", "http://127.0.0.1:80", "tcp://a b:1"])
 def test_an_address_that_is_none_is_refused_in_one_line(home, address):
     with pytest.raises(InputError, match="DASK=") as caught:
         measured(dask=address)
@@ -170,9 +170,6 @@ def test_a_trial_does_not_replace_the_published_figures(home):
     assert cal.unfinished_file(**QUICK) != cal.unfinished_file(**QUICK | {"horizon_days": 60})
     with pytest.raises(InputError, match="REPETITIONS=0"):
         cal.calibrate(0)
-
-
-# --- the stored results
 
 
 def test_the_headline_test_keeps_its_level_in_both_null_worlds_and_its_power_grows_with_the_effect():

@@ -32,8 +32,8 @@ def moments():
     """The figures of a market, as notebook 90 writes them out."""
     names = {"cap": cap, "era_of": difficulty.era_of, "np": np, "pd": pd, "runs": runs}
     for cell in json.loads((notebooks_folder() / "90-trust-the-tests.ipynb").read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "code" and any(line.startswith("def ") for line in cell["source"]):
-            exec("".join(cell["source"]).split("\nfew = ")[0], names)  # noqa: S102
+        if "def " in (source := "".join(cell["source"])) and "figures(panel)" in source:
+            exec(source, names)  # noqa: S102
     return names["moments"]
 
 

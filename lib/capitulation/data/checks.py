@@ -78,9 +78,6 @@ def known_by_the_end(findings: Iterable[Mapping[str, Any]], panel: pd.DataFrame)
     return (*map(asdict, check_panel(panel)), *compared)
 
 
-# --- one panel alone --------------------------------------------------------------------------------------------------
-
-
 def check_panel(panel: pd.DataFrame, today: dt.date | None = None, since: pd.Timestamp | None = None) -> list[Finding]:
     """Checks of one panel alone: future days, units, gaps, stopped columns, level of the days after `since`.
 
@@ -95,10 +92,11 @@ def check_panel(panel: pd.DataFrame, today: dt.date | None = None, since: pd.Tim
 def check_recent(panel: pd.DataFrame, today: dt.date) -> list[Finding]:
     """Whether a fetched series reaches the present: some days late is a warning, months late is no answer."""
     late = (pd.Timestamp(today) - panel.index[-1]).days - 1
+    if late <= STOPPED_DAYS:
+        return []
     text = f"the series ends on {panel.index[-1]:%Y-%m-%d}, {late} days before the last complete day"
     severity = FAILURE if late > STALE_DAYS_FAILURE else WARNING
-    found = finding("stopped", severity, "hash_rate_ehs", text, panel.index[-1:], late, STOPPED_DAYS)
-    return [found] if late > STOPPED_DAYS else []
+    return [finding("stopped", severity, "hash_rate_ehs", text, panel.index[-1:], late, STOPPED_DAYS)]
 
 
 def _units(panel: pd.DataFrame) -> list[Finding]:
@@ -175,9 +173,6 @@ def _level(panel: pd.DataFrame, since: pd.Timestamp | None) -> list[Finding]:
         days = panel.index[-LAST_DAYS:]
         found.append(finding("level_shift", severity, "hash_rate_ehs", text, days, ratio, WEEK_FACTOR_FAILURE))
     return found
-
-
-# --- against another panel --------------------------------------------------------------------------------------------
 
 
 def compare_panels(new: pd.DataFrame, old: pd.DataFrame) -> list[Finding]:

@@ -239,7 +239,6 @@ def acquire(name: str, progress: Progress = print) -> tuple[Snapshot, pd.DataFra
     snapshot = snapshots.save_snapshot(
         name,
         answers,
-        progress,
         retrieved_at=now,
         quarantined=bool(failed),
         licence=provider.licence,

@@ -42,10 +42,8 @@ def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
         breach = f"its columns are {one_line(panel.dtypes.to_dict(), 300)}"
     elif days.name != "date" or days.dtype != "datetime64[us]":
         breach = f"its index is {one_line(days.name, 40)!r} of {days.dtype}, not 'date' of datetime64[us]"
-    elif days.hasnans or not days.equals(pd.date_range(days[0].normalize(), periods=len(days), unit="us")):
-        breach = "its days are not consecutive"
-    elif days[0] < FIRST_DAY:
-        breach = f"it begins before {FIRST_DAY.date()}"
+    elif days.hasnans or not days.equals(pd.date_range(max(days[0].normalize(), FIRST_DAY), periods=len(days))):
+        breach = f"its days are not consecutive from {FIRST_DAY.date()} or later on"
     else:
         values = panel[list(PANEL_COLUMNS)]
         positive = values.columns.isin(["price_usd", "hash_rate_ehs", "difficulty"])

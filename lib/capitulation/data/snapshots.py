@@ -10,7 +10,6 @@ in no message, no manifest, no stored body and no log.
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import logging
@@ -18,7 +17,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -36,10 +35,6 @@ Progress = Callable[[str], None]
 stamina.instrumentation.set_on_retry_hooks(())  # tries are told as lines of progress
 for _name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy"):
     logging.getLogger(_name).disabled = True  # they print whole addresses, and keys travel in the address
-
-
-# --- one answer over HTTP ---------------------------------------------------------------------------------------------
-
 
 RETRIES = {"attempts": 4, "timeout": 60.0, "wait_initial": 0.5, "wait_max": 30.0, "wait_jitter": 0.5}
 """As stamina takes them, in seconds: `timeout` bounds all tries together, `wait_max` what Retry-After may ask for."""
@@ -104,7 +99,7 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
             text = text.replace(value, "***")
         return text
 
-    host, body, left = one_line(httpx.URL(url).netloc.decode(), 100), bytearray(), deadline - time.monotonic()
+    host, body, left = one_line(httpx.URL(url).netloc.decode(), 100), bytearray(), max(deadline - time.monotonic(), 0.1)
     headers = {"User-Agent": "capitulation-research/0.2", "Accept-Encoding": "identity"}
     timeout = httpx.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
     try:
@@ -136,8 +131,6 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
         body = body.replace(value.encode(), b"***")
     return Answer(public_url(url), query, bytes(body))
 
-
-# --- the store --------------------------------------------------------------------------------------------------------
 
 MANIFEST, QUARANTINE, TEMPORARY = "manifest.json", "quarantine", ".writing-"
 LOCK_SECONDS = 120.0
@@ -222,28 +215,7 @@ def provider_folder(provider: str, *, quarantine: bool = False) -> Path:
     return raw_folder() / QUARANTINE / provider if quarantine else raw_folder() / provider
 
 
-@contextlib.contextmanager
-def store_lock(progress: Progress) -> Iterator[None]:
-    """Hold the store's lock (said where it has to wait); whatever the disk refuses inside ends as one line."""
-    lock = FileLock(raw_folder() / ".lock")
-    try:
-        raw_folder().mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress("another process is writing to data/raw; waiting for it")
-            lock.acquire(timeout=LOCK_SECONDS)
-        yield
-    except Timeout:
-        raise StoreError(f"data/raw: locked by another process for {LOCK_SECONDS:.0f} s, given up") from None
-    except OSError as error:
-        reason = one_line(error.strerror or type(error).__name__, 80)
-        raise StoreError(f"data/raw: cannot be written ({reason}); nothing was changed") from None
-    finally:
-        lock.release()
-
-
-def save_snapshot(provider: str, answers: Mapping[str, Answer], progress: Progress, **facts: Any) -> Snapshot:
+def save_snapshot(provider: str, answers: Mapping[str, Answer], **facts: Any) -> Snapshot:
     """Store `answers` by file name, and their manifest with `facts` (the other fields of `Manifest`).
 
     Quarantined where `facts` say so. What an earlier process left behind when killed is removed first.
@@ -254,22 +226,28 @@ def save_snapshot(provider: str, answers: Mapping[str, Answer], progress: Progre
     manifest = Manifest(provider=provider, files=files, **facts)
     bodies = {name: answer.body for name, answer in answers.items()}
     parent = provider_folder(provider, quarantine=manifest.quarantined)
-    with store_lock(progress):
+    temporary = parent / f"{TEMPORARY}{os.getpid()}"
+    try:
         parent.mkdir(parents=True, exist_ok=True)
-        for leftover in parent.glob(f"{TEMPORARY}*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        name = f"{manifest.retrieved_at:%Y%m%dT%H%M%SZ}"
-        names = [name, *(f"{name}-{number}" for number in range(2, 1000))]
-        folder = next(parent / name for name in names if not (parent / name).exists())
-        temporary = parent / f"{TEMPORARY}{os.getpid()}"
-        try:
-            temporary.mkdir()
-            for file_name, body in {**bodies, MANIFEST: manifest.model_dump_json(indent=1).encode()}.items():
-                (temporary / file_name).write_bytes(body)
-                (temporary / file_name).chmod(0o444)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with FileLock(raw_folder() / ".lock", timeout=LOCK_SECONDS):
+            for leftover in parent.glob(f"{TEMPORARY}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            name = f"{manifest.retrieved_at:%Y%m%dT%H%M%SZ}"
+            names = [name, *(f"{name}-{number}" for number in range(2, 1000))]
+            folder = next(parent / name for name in names if not (parent / name).exists())
+            try:
+                temporary.mkdir()
+                for file_name, body in {**bodies, MANIFEST: manifest.model_dump_json(indent=1).encode()}.items():
+                    (temporary / file_name).write_bytes(body)
+                    (temporary / file_name).chmod(0o444)
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except Timeout:
+        raise StoreError(f"data/raw: locked by another process for {LOCK_SECONDS:.0f} s, given up") from None
+    except OSError as error:
+        reason = one_line(error.strerror or type(error).__name__, 80)
+        raise StoreError(f"data/raw: cannot be written ({reason}); nothing was changed") from None
     return Snapshot(folder, manifest, bodies)
 
 

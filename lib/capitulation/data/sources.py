@@ -77,10 +77,10 @@ def numbers(table: pd.DataFrame, required: Sequence[str], what: str, optional: S
     """
     if table.empty:
         raise DataError(f"{what}: holds no values")
-    if lost := [name for name in required if name not in table]:
-        raise DataError(f"{what}: the column {lost[0]} is missing; it may have been renamed")
+    for lost in (name for name in required if name not in table):
+        raise DataError(f"{what}: the column {lost} is missing; it may have been renamed")
 
-    def number(value: Any) -> float:
+    def number(value: Any, name: str) -> float:
         text = str(value).strip()
         if text.lower() in ("", "nan", "null", "none"):
             return math.nan
@@ -89,10 +89,8 @@ def numbers(table: pd.DataFrame, required: Sequence[str], what: str, optional: S
             raise DataError(f"{what}: {name}: {one_line(repr(value), 80)} is not a number of at least 0")
         return parsed
 
-    columns = {}
-    for name in [*required, *(name for name in optional if name in table)]:
-        columns[name] = [number(value) for value in table[name]]
-    return pd.DataFrame(columns, dtype=float)
+    names = [*required, *(name for name in optional if name in table)]
+    return pd.DataFrame({name: [number(value, name) for value in table[name]] for name in names}, dtype=float)
 
 
 def by_day(days: pd.Series, table: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -129,7 +127,6 @@ def implied_block_count(hash_rate_hs: pd.Series, difficulty: pd.Series) -> pd.Se
 REQUIRED, OPTIONAL = ("HashRate", "BlkCnt"), ("IssTotNtv", "IssTotUSD", "FeeTotNtv", "PriceUSD", "DiffMean")
 CSV_FILE, API = "btc.csv", "Coin Metrics API"
 KEY_VARIABLE = "COINMETRICS_API_KEY"
-PAGE_SIZE, MAX_PAGES = 10_000, 20
 
 
 def table_from_csv(data: bytes) -> pd.DataFrame:
@@ -156,11 +153,11 @@ def coinmetrics_panel(text: pd.DataFrame, what: str) -> pd.DataFrame:
     """
     if "time" not in text:
         raise DataError(f"{what}: the column time is missing")
-    time = text["time"].astype(str)
-    good = time.str.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T00:00:00(\.0+)?Z?)?")
-    days = pd.to_datetime(time.str.slice(0, 10).where(good), format="%Y-%m-%d", errors="coerce")
-    if days.isna().any():
-        raise DataError(f"{what}: time {one_line(repr(time[days.isna()].iloc[0]), 60)} is not a day as YYYY-MM-DD")
+    midnight = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T00:00:00(?:\.0+)?Z?)?$"
+    said = text["time"].astype(str).str.extract(midnight, expand=False)
+    days = pd.to_datetime(said, format="%Y-%m-%d", errors="coerce")
+    for wrong in text["time"][days.isna()]:
+        raise DataError(f"{what}: time {one_line(repr(wrong), 60)} is not a day as YYYY-MM-DD")
     table = by_day(days, numbers(text, REQUIRED, what, OPTIONAL), what).reindex(columns=[*REQUIRED, *OPTIONAL])
     blocks, price = table["BlkCnt"], table["PriceUSD"].where(table["PriceUSD"] > 0)
     hash_rate = table["HashRate"].where(table["HashRate"] > 0)
@@ -217,17 +214,17 @@ def _fetch_api(get: Get) -> Fetched:
         raise SourceUnavailable(f"{url.host}: {KEY_VARIABLE} is only sent over https; use an https address")
     catalog = get(f"{url}/catalog-v2/asset-metrics", {"assets": "btc"}, secrets)
     metrics = offered_metrics(catalog.body)
-    query = {"assets": "btc", "metrics": ",".join(metrics), "frequency": "1d", "page_size": str(PAGE_SIZE)}
-    query["paging_from"] = "start"
+    query = {"assets": "btc", "metrics": ",".join(metrics), "frequency": "1d"}
+    query |= {"page_size": "10000", "paging_from": "start"}
     pages: dict[str, Answer] = {}
-    for number in range(1, MAX_PAGES + 1):
+    for number in range(1, 21):
         pages[f"page-{number:02d}.json"] = answer = get(f"{url}/timeseries/asset-metrics", query, secrets)
         token = load_json(answer.body, API).get("next_page_token")
         if not token:
             break
         query = query | {"next_page_token": str(token)}
     else:
-        raise DataError(f"{API}: more than {MAX_PAGES} pages of {PAGE_SIZE} days, given up")
+        raise DataError(f"{API}: more than {number} pages of 10,000 days, given up")
     parse_coinmetrics({name: page.body for name, page in pages.items()})
     lost = [name for name in (*REQUIRED, *OPTIONAL[:-1]) if name not in metrics]
     return {"catalog.json": catalog, **pages}, [f"the API's catalog no longer offers {', '.join(lost)}"] if lost else []
@@ -241,9 +238,8 @@ def offered_metrics(catalog: bytes) -> list[str]:
         daily = [row["metric"] for row in rows if any(item["frequency"] == "1d" for item in row["frequencies"])]
     except (KeyError, IndexError, TypeError):
         raise DataError(f"{what}: not what is documented") from None
-    lost = [name for name in REQUIRED if name not in daily]
-    if lost:
-        raise DataError(f"{what}: {', '.join(lost)} is not offered daily any more")
+    for lost in {*REQUIRED} - {*daily}:
+        raise DataError(f"{what}: {lost} is not offered daily any more")
     return [name for name in (*REQUIRED, *OPTIONAL) if name in daily]
 
 

@@ -206,8 +206,7 @@ def random_entries(benchmarks: Mapping[str, RandomEntries]) -> Figure:
         axes.axhline(at, color=COLOURS["faint"], linewidth=0.8, zorder=0)
         axes.plot([found.observed] * 2, [at, at - 0.82], color=colour, linewidth=2.4)
         words = {"color": style.text_colour(colour), "fontsize": 10, "fontweight": "bold", "va": "center"}
-        place = {"xytext": (5, 0), "textcoords": "offset points"}
-        axes.annotate(percent(found.share_beaten), (found.observed, at - 0.55), **place, **words)
+        axes.annotate(f"  {percent(found.share_beaten)}", (found.observed, at - 0.55), **words)
     axes.set_yticks(range(len(order)), [strategy_label(name) for name in order])
     axes.set_ylim(len(order) - 0.75, -1.0)
     style.log_return_axis(axes, "total return over the sample, before costs (log scale)", "x")
@@ -217,7 +216,7 @@ def random_entries(benchmarks: Mapping[str, RandomEntries]) -> Figure:
         f"The best of {count(len(order), 'strategy', 'strategies')}, “{strategy_label(order[0])}”, beats "
         f"{percent(kept[order[0]].share_beaten)} of random entries with the same exposure"
     )
-    return finish(figure, title, f"Ridges of random returns; share beaten by each strategy: {', '.join(told)}.")
+    return finish(figure, title, f"Ridges of random returns; share beaten by each strategy: {'; '.join(told)}.")
 
 
 @styled
@@ -249,8 +248,8 @@ def claims_verdicts(ledger: pd.DataFrame) -> Figure:
         f"{score.get('reproduced', 0)} of {count(len(ledger), 'published claim')} are reproduced, "
         f"{score.get('contradicted', 0)} contradicted"
     )
-    told = [f"{name} {len(claims)}" for name, claims in groups]
-    return finish(figure, title, f"Rows of numbered claims, coloured by verdict: {', '.join(told)}.")
+    told = ", ".join(f"{name} {len(claims)}" for name, claims in groups)
+    return finish(figure, title, f"Rows of numbered claims, coloured by verdict: {told}.")
 
 
 @styled
@@ -270,8 +269,7 @@ def rejection_rates(table: pd.DataFrame, level: float = 0.05, accepted: tuple[fl
     axes.axvline(level, color=COLOURS["soft"], linewidth=1, linestyle=(0, (3, 2)))
     for world, colour, marker, shift in (("stationary", "baseline", "s", -0.17), ("realistic", "hash_rate", "o", 0.17)):
         rate, error = rows[f"{world}_rate"].clip(lower=least), 1.96 * rows[f"{world}_error"]
-        look = {"fmt": marker, "color": COLOURS[colour], "label": f"{world} market"}
-        axes.errorbar(rate, rows.index + shift, xerr=error, **look)
+        axes.errorbar(rate, rows.index + shift, xerr=error, fmt=marker, color=COLOURS[colour], label=f"{world} market")
     right = min(2 * max(float(rows[names].max(axis=None)), accepted[1]), 1.1)
     axes.set(xscale="log", xlim=(least * 0.9, right))
     style.percent_axis(axes, f"share of markets rejected at {percent(level)} (log scale)", "x", sign=False)
@@ -286,7 +284,7 @@ def rejection_rates(table: pd.DataFrame, level: float = 0.05, accepted: tuple[fl
         f"{int(kept.sum())} of {count(int(rate.notna().sum()), 'test')} keep their {percent(level)} level in realistic "
         f"markets; “{worst['label']}” rejects {percent(worst['realistic_rate'])} of them"
     )
-    off = ", ".join(f"{row.label} {percent(row.realistic_rate, 1)}" for row in rows[~kept].itertuples()) or "none"
+    off = "; ".join(f"{row.label} {percent(row.realistic_rate, 1)}" for row in rows[~kept].itertuples()) or "none"
     return finish(figure, title, f"Points with Monte-Carlo intervals; outside the band in realistic markets: {off}.")
 
 
@@ -316,8 +314,8 @@ def power(
         look = {"color": colour, "marker": "o", "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
         axes.errorbar(own["effect_log"], own["rate"], yerr=1.96 * own["error"], label=labels[test] + off, **look)
     axes.axhline(level, color=COLOURS["soft"], linewidth=1, linestyle=(0, (3, 2)))
-    reach = max([float(rows["effect_log"].max()), *marks.values()])
-    axes.set(xlim=(min([-0.02, *marks.values()]), reach * 1.03), ylim=(0, 1.02))
+    reach = [-0.02, rows["effect_log"].max(), *marks.values()]
+    axes.set(xlim=(min(reach), 1.03 * max(reach)), ylim=(0, 1.02))
     place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "xytext": (4, 0), "fontsize": 10}
     for step, (name, value) in enumerate(sorted(marks.items(), key=lambda item: item[1])):
         axes.axvline(value, color=COLOURS["buy"], linewidth=1.3, linestyle=(0, (1, 2)))

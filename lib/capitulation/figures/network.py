@@ -380,9 +380,12 @@ def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Days
         if len(seen) and seen.index[-1] == known.index[-1]:
             ends.append((seen.iloc[-1], name, colour))
         elif len(seen):
-            at, place = seen.idxmax(), {"xytext": (0, 3), "ha": "center", "va": "bottom"}  # above its peak
-            if at == seen.index[0] or smooth.loc[at].max() > seen.max():  # or left of its start
-                at, place = seen.index[0], {"xytext": (-3, 0), "ha": "right", "va": "center"}
+            # Named above its peak where nothing is above that, else left of its start; right of where it enters.
+            at, place = seen.index[0], {"xytext": (-3, 0), "ha": "right", "va": "center"}
+            if at > line.index[0]:
+                place = {"xytext": (9, 0), "ha": "left", "va": "center"}
+            elif smooth.loc[seen.idxmax()].max() == seen.max():
+                at, place = seen.idxmax(), {"xytext": (0, 3), "ha": "center", "va": "bottom"}
             place |= halo | {"textcoords": "offset points", "color": style.text_colour(colour)}
             axes.annotate(name, (at, seen[at]), **place)
     style.label_ends(axes, ends)

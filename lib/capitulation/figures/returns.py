@@ -80,7 +80,7 @@ def event_paths(
             f"{days} days after the median of {len(known)} {name} BTC stood at {as_percent(known.median())}, after the "
             f"median day at {as_percent(base_middle[before + at])}"
         )
-    told = f", the last of {len(last)} from {as_percent(last.min())} to {as_percent(last.max())}" if len(last) else ""
+    told = f", {len(last)} to the end: {as_percent(last.min())} to {as_percent(last.max())}" if len(last) else ""
     return finish(figure, title, f"Lines from {before} days before {count(len(when), 'event')} to {after} after{told}.")
 
 
@@ -261,12 +261,9 @@ def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> 
         axes.hlines(y, found["ci_low"], found["ci_high"], color=colour, linewidth=1.3, alpha=0.75)
         look = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4, "label": ANCHOR_WORDS[name]}
         axes.plot(found["excess_log"], y, style.ANCHOR_MARKERS[name], color=colour, **look)
-    limits = rows[["excess_log", "ci_low", "ci_high"]].assign(zero=0.0)
-    low, high = limits.min(axis=None), limits.max(axis=None)
-    pad = 0.04 * (high - low) or 0.01
+    axes.margins(x=0.04)
     axes.set_yticks(range(len(order)), [style.rule_label(name) for name in order])
-    axes.set(ylim=(len(order) - 0.5, -0.5), xlim=(low - pad, high + pad))
-    axes.set_xlabel(f"excess log return over {days} days, against any day")
+    axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=f"excess log return over {days} days, against any day")
     place = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "fontsize": 10}
     place["color"] = style.text_colour(ANCHOR_COLOURS[anchor])
     axes.annotate("n, p", (1.02, -0.62), va="bottom", **place)

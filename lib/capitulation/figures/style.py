@@ -181,8 +181,7 @@ def percent_axis(axes: Axes, label: str, which: str = "y", sign: bool = True) ->
     """Fractions shown as percent, with a plus where `sign`."""
 
     def shown(value: float, _: object) -> str:
-        plus = "+" if sign and value > 1e-12 else ""
-        return f"{plus}{round(100 * value, 6) + 0.0:g} %".replace("-", "−")
+        return f"{'+' if sign and value > 1e-12 else ''}{round(100 * value, 6) + 0.0:g} %".replace("-", "−")
 
     axes.set(**{f"{which}label": label})
     getattr(axes, f"{which}axis").set_major_formatter(FuncFormatter(shown))
@@ -271,7 +270,7 @@ def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], x: float = 
 
     `x` is a fraction of the axes' width, `gap` the least distance in points. Call after the limits are set.
     """
-    known = [label for label in labels if np.isfinite(label[0])]
+    known = sorted(label for label in labels if np.isfinite(label[0]))
     if not known:
         return
     pixels = axes.transData.transform([(0, value) for value, _, _ in known])[:, 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections import namedtuple
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -162,6 +163,8 @@ def _workers(jobs: int, dask: str | None) -> joblib.parallel_config:
     try:
         from distributed import Client
 
+        if not re.fullmatch(r"(tcp|tls)://[^\s/]+:\d{1,5}", dask):
+            raise ValueError("no address")
         client = Client(dask, timeout=10, set_as_default=False)
         client.run(digest)  # joblib would wait for ever for a worker that lacks the library
     except Exception as error:
@@ -230,9 +233,6 @@ def calibrate(
     path = reference_folder() / STORED if published else unfinished_file(**settings).with_suffix(".json")
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
     return path
-
-
-# --- results: summed up, stored, read back ----------------------------------------------------------------------------
 
 
 def _shares(hits: dict[Any, pd.Series], *names: str) -> pd.DataFrame:

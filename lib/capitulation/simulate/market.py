@@ -7,6 +7,7 @@ foresee, who mines, how the chain grows, and the daily loop that joins them.
 
 from __future__ import annotations
 
+import csv
 import re
 from ast import literal_eval
 from math import exp, log, nan
@@ -53,9 +54,9 @@ def parameters(**other: Any) -> SimpleNamespace:
     >>> parameters(calm_days=90.0).calm_days, parameters().eras[0]["drift"]
     (90.0, '2.0')
     """
-    table = pd.read_csv(reference_folder() / "simulation_parameters.csv", dtype=str)
+    rows = (reference_folder() / "simulation_parameters.csv").read_text(encoding="utf-8").splitlines()
     values: dict[str, Any] = {"eras": [], "vintages": []}
-    for name, text in table[["parameter", "value"]].itertuples(index=False):
+    for name, text, *_ in list(csv.reader(rows))[1:]:
         if name in ("eras", "vintages"):
             values[name].append(dict(part.split(" ", 1) for part in re.split(r", (?=[a-z]+ \d)", text)))
         else:
