@@ -1,89 +1,114 @@
 """The command line: thin, every command is one call into the library.
 
-Options come as flags or, through the Makefile, as environment variables (`RUN`, `PARAMS`, `SET`, `AS_OF`, `DATA`,
-`SOURCE`, `JOBS`, `FORCE`, `JSON`, `WATCH`, `A`, `B`, `DASK`, `REPETITIONS`), so that no shell ever interprets a user's
-text. Whatever the user can mend ends in one line on stderr and the error's exit code, without a traceback.
+Options come as flags or, through the Makefile, as environment variables (`RUN`, `PARAMS`, `SET`, ...), so that no shell
+ever interprets a user's text. Whatever the user can mend ends in one line on stderr and the error's exit code, without
+a traceback.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports below ends at once, without a traceback
-
+from capitulation.data.market import fetch as fetch_snapshot
+from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, one_line
-from capitulation.params import Params, load_params, parse_overrides
+from capitulation.params import Params, make_params, parse_overrides, read_profile
+from capitulation.paths import notebooks_folder, project_root
+from capitulation.report.run import ENGINES, Options, find_notebooks, make_report, market_for
+from capitulation.study.present import present_state, status_code, status_text
 
 INTERRUPTED = 130
+STALE_DAYS = 2
+LAB_SETTINGS = Path(__file__).parents[1] / "lab-settings"
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _overrides(options: argparse.Namespace) -> dict[str, Any]:
-    """What the user asked for beyond the profile."""
-    values = parse_overrides(options.set)
-    for name in ("as_of", "data", "source"):
-        if getattr(options, name):
-            values[name] = getattr(options, name)
-    return values
+def _late(module: str) -> ModuleType:
+    """A module that one command needs, whose imports no other command should wait for."""
+    return import_module(f"capitulation.{module}")
 
 
-def _params(options: argparse.Namespace) -> Params:
-    return load_params(options.params or None, _overrides(options))
+def _asked(options: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
+    """What the user asks for (profile, then SET, then the single options), and what of it beyond the profile."""
+    beyond = parse_overrides(options.set)
+    beyond |= {name: getattr(options, name) for name in ("as_of", "data", "source") if getattr(options, name)}
+    return (read_profile(options.params) if options.params else {}) | beyond, set(beyond)
 
 
-def _count(text: str, name: str, default: int) -> int:
+def _params(values: dict[str, Any], options: argparse.Namespace) -> Params:  # type: ignore[valid-type]
+    return make_params(values, f"SET or {one_line(options.params or 'a profile in params/', 80)}")
+
+
+def _count(options: argparse.Namespace, name: str, default: int) -> int:
     """A positive whole number in an option, or its default where the option is empty."""
-    if not text:
-        return default
-    if len(text) > 8 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000_000:
-        raise InputError(f"{name}={one_line(text, 40)!r}: must be a whole number from 1 to 10000000")
-    return int(text)
+    text = getattr(options, name)
+    if text and (len(text) > 8 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000_000):
+        raise InputError(f"{name.upper()}={one_line(text, 40)!r}: must be a whole number from 1 to 10000000")
+    return int(text or default)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _making(options: argparse.Namespace) -> Options:
+    """How a report is to be made."""
+    if options.engine and options.engine not in ENGINES:
+        raise InputError(f"ENGINE={one_line(options.engine, 40)!r}: must be one of {', '.join(ENGINES)}")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs, force = _count(options, "jobs", cores), options.force not in ("", "0")
+    return Options(jobs, force, options.engine, _count(options, "cell_timeout", 900))
 
 
 def report(options: argparse.Namespace) -> int:
-    """Run every notebook and render the report."""
-    from capitulation.report.run import make_report
-
-    params = _params(options)
-    jobs = _count(options.jobs, "JOBS", _cores())
-    force = options.force not in ("", "0")
-    folder = make_report(
-        params, options.run, jobs=jobs, force=force, declared_overrides=frozenset(_overrides(options)), progress=_say
-    )
-    print(folder / "index.html")
+    """Run every notebook that changed and render the report."""
+    making, (values, beyond) = _making(options), _asked(options)
+    declared = {name: value for item in find_notebooks(notebooks_folder()) for name, value in item.declared.items()}
+    own = {name: values.pop(name) for name in [*values] if name in declared and name not in Params.model_fields}
+    for name, value in own.items():
+        if type(value) is not type(declared[name]) and (type(value), type(declared[name])) != (int, float):
+            kind = type(declared[name]).__name__
+            raise InputError(f"SET {one_line(name, 60)}={one_line(value, 80)}: must be {kind}, as in the notebook")
+    params = _params(values, options)
+    print(make_report(params, options.run, making, own=own, overrides=beyond, progress=_say) / "index.html")
     return 0
 
 
 def fetch(options: argparse.Namespace) -> int:
-    """Store a new snapshot."""
-    from capitulation.data.market import fetch as fetch_snapshot
-
-    print(fetch_snapshot(_params(options), progress=_say))
+    """Store a new snapshot of the data."""
+    params = _params(_asked(options)[0], options)
+    if params.data or params.source == "simulated":
+        raise InputError("nothing to fetch for DATA=… or SOURCE=simulated; choose SOURCE=auto or a provider")
+    print(fetch_snapshot(params.source, progress=_say))
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
     """Print the present state; with WATCH=1 the exit code says it: 0 expansion, 10 capitulation, 11 recovering."""
-    from capitulation.data.market import load_market
-    from capitulation.study.present import present_state, status_code, status_text
-
-    params = _params(options)
-    market = load_market(params, progress=_say)
-    state = {**present_state(market.panel, params), "source": market.source, "simulated": market.simulated}
+    params = _params(_asked(options)[0], options)
+    market = market_for(params, _say)
+    state = present_state(
+        market.panel,
+        horizons=params.horizons_days,
+        lag=params.entry_lag_days,
+        since=params.sample_start,
+        **params.model_dump(
+            include={"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
+        ),
+    )
+    today = dt.date.fromisoformat(params.as_of) if params.as_of else dt.datetime.now(dt.UTC).date()
+    old = (today - market.panel.index[-1].date()).days
+    state |= {"source": market.source, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
+    state["stale"] = not market.simulated and old > params.max_age_days + STALE_DAYS
     if options.json not in ("", "0"):
         print(json.dumps(state, indent=1, allow_nan=False))
     else:
@@ -92,47 +117,40 @@ def status(options: argparse.Namespace) -> int:
 
 
 def lab(options: argparse.Namespace) -> int:
-    """JupyterLab on 127.0.0.1 with its token; it asks nobody for news or updates."""
-    from capitulation.paths import notebooks_folder
-
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    place = ["--ip=127.0.0.1", f"--notebook-dir={notebooks_folder()}"]
-    arguments = ["-m", "jupyterlab", *place, *quiet, *options.rest]
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606  no shell, own arguments
+    """JupyterLab on 127.0.0.1 with its token, at the project's root; it asks nobody for news or updates."""
+    arguments = [
+        *("-m", "jupyterlab", "--ip=127.0.0.1", f"--notebook-dir={project_root()}"),
+        *("--LabApp.default_url=/lab/tree/notebooks", f"--LabApp.app_settings_dir={LAB_SETTINGS}"),
+        *("--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"),
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]
+    os.execv(sys.executable, [sys.executable, *arguments, *options.rest])  # noqa: S606  no shell, own arguments
 
 
 def compare(options: argparse.Namespace) -> int:
     """What changed between two reports, as a page."""
-    from capitulation.report.compare import compare_runs
-
     if not options.a or not options.b:
         raise InputError("name both reports: make compare A=run1 B=run2")
-    print(compare_runs(options.a, options.b, progress=_say))
+    print(_late("report.compare").compare_runs(options.a, options.b, progress=_say))
     return 0
 
 
 def bundle(options: argparse.Namespace) -> int:
     """A zip of a report with its tables."""
-    from capitulation.report.bundle import bundle as make_bundle
-
-    print(make_bundle(options.run or "latest"))
+    print(_late("report.compare").bundle(options.run or "latest"))
     return 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
     """Rebuild a report from its record and compare every table."""
-    from capitulation.report.reproduce import reproduce as rebuild
-
-    same, text = rebuild(options.run or "latest", progress=_say)
+    same, text = _late("report.compare").reproduce(options.run or "latest", _making(options), progress=_say)
     print(text)
     return 0 if same else 1
 
 
 def check_data(options: argparse.Namespace) -> int:
     """Verify every snapshot against its manifest."""
-    from capitulation.data.store import check_data as verify
-
-    rows = verify()
+    rows = verify_snapshots()
     for row in rows:
         print(row)
     if not rows:
@@ -142,43 +160,14 @@ def check_data(options: argparse.Namespace) -> int:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure every test on simulated markets."""
-    from capitulation.simulate.calibrate import calibrate as measure
-
-    repetitions = _count(options.repetitions, "REPETITIONS", 2000)
-    print(measure(repetitions, jobs=_count(options.jobs, "JOBS", _cores()), dask=options.dask or None, progress=_say))
-    return 0
-
-
-def docs(options: argparse.Namespace) -> int:
-    """Rewrite docs/ and the README's generated parts from a report."""
-    from capitulation.report.docs import write_docs
-
-    for path in write_docs(options.run or "latest"):
-        print(path)
-    return 0
-
-
-def screenshots(options: argparse.Namespace) -> int:
-    """Pictures of a report in docs/screenshots/."""
-    from capitulation.report.screenshots import take_screenshots
-
-    for path in take_screenshots(options.run or "latest"):
-        print(path)
+    repetitions, jobs = _count(options, "repetitions", 2000), _making(options).jobs
+    print(_late("simulate.calibrate").calibrate(repetitions, jobs=jobs, dask=options.dask or None, progress=_say))
     return 0
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "report": report,
-    "fetch": fetch,
-    "status": status,
-    "lab": lab,
-    "compare": compare,
-    "bundle": bundle,
-    "reproduce": reproduce,
-    "check-data": check_data,
-    "calibrate": calibrate,
-    "docs": docs,
-    "screenshots": screenshots,
+    function.__name__.replace("_", "-"): function
+    for function in (report, fetch, status, lab, compare, bundle, reproduce, check_data, calibrate)
 }
 OPTIONS = {
     "run": "name of the report",
@@ -189,6 +178,8 @@ OPTIONS = {
     "source": "auto, coinmetrics, mempool_space, blockchain_com or simulated",
     "jobs": "processes",
     "force": "1: run every notebook again",
+    "engine": "in-process or kernel: what runs the notebooks",
+    "cell_timeout": "seconds after which a cell is ended",
     "json": "1: print JSON",
     "watch": "1: the exit code says the state",
     "a": "first report to compare",
@@ -198,31 +189,21 @@ OPTIONS = {
 }
 
 
-def parser() -> argparse.ArgumentParser:
-    """Every option of every command; defaults come from the environment."""
-    root = argparse.ArgumentParser(prog="capitulation", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or the error's own."""
+    root = argparse.ArgumentParser(prog="capitulation", description=str(__doc__).splitlines()[0])
     commands = root.add_subparsers(dest="command", required=True, metavar="command")
     for name, function in COMMANDS.items():
         command = commands.add_parser(name, help=function.__doc__)
         for option, text in OPTIONS.items():
             command.add_argument(f"--{option.replace('_', '-')}", default=os.environ.get(option.upper(), ""), help=text)
-    return root
-
-
-def _command(arguments: Sequence[str] | None) -> int:
-    options, rest = parser().parse_known_args(arguments)
-    options.rest = rest
-    if rest and options.command != "lab":
-        raise InputError(
-            f"unknown option {one_line(options.rest[0], 80)!r}; see: capitulation {options.command} --help"
-        )
-    return COMMANDS[options.command](options)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or the error's own."""
+    options, options.rest = root.parse_known_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely as by Ctrl-C: everything is put away
     try:
-        return _command(arguments)
+        if options.rest and options.command != "lab":
+            shown = one_line(options.rest[0], 80)
+            raise InputError(f"unknown option {shown!r}; see: capitulation {options.command} --help")
+        return COMMANDS[options.command](options)
     except CapitulationError as error:
         _say(f"error: {one_line(error, 1000)}")
         return error.exit_code

@@ -1,0 +1,154 @@
+"""What a notebook shows: a finding, sentences, tables, figures; inside `make report` the same goes to files.
+
+Inside a report the runner names a folder (environment variable `CAPITULATION_RUN_FOLDER`) that already holds the
+market and the settings of the rules. In JupyterLab nothing is written and the newest data are used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import display
+from matplotlib.figure import Figure
+
+from capitulation.data.market import Market, load_market, read_market
+from capitulation.errors import one_line
+from capitulation.figures.style import png_bytes, watermark
+from capitulation.params import Params, shared_settings
+from capitulation.report.tables import as_html, html_table, write_csv
+from capitulation.simulate.market import simulate_panel
+
+RUN_FOLDER, NOTEBOOK = "CAPITULATION_RUN_FOLDER", "CAPITULATION_NOTEBOOK"
+
+
+@dataclass(frozen=True)
+class Page:
+    """One notebook's page: the market it works on, what is shared by the whole run, where results go (None: nowhere).
+
+    rules : what counts as a capitulation, the keywords of `apply_rules`. primary : definition, anchor and days of the
+    one primary test. draws : n_bootstrap, n_matched, n_random_entries and seed.
+    """
+
+    market: Market
+    rules: dict[str, Any]
+    primary: dict[str, Any]
+    draws: dict[str, Any]
+    notebook: str = "notebook"
+    folder: Path | None = None
+
+    @property
+    def panel(self) -> pd.DataFrame:
+        """The daily panel, cut at `as_of`."""
+        return self.market.panel
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the market is an artificial one."""
+        return self.market.simulated
+
+    @property
+    def as_of(self) -> str:
+        """The last day of the panel, ISO."""
+        return self.panel.index[-1].strftime("%Y-%m-%d")
+
+    def finding(self, sentence: str) -> None:
+        """Show the page's one-sentence finding, and keep it for the index."""
+        self.save_json(f"findings/{self.notebook}", {"notebook": self.notebook, "finding": sentence})
+        _show(f'<p class="finding">{as_html(sentence)}</p>', sentence)
+
+    def note(self, sentence: str) -> None:
+        """Show a sentence that was computed from a result."""
+        _show(f"<p>{as_html(sentence)}</p>", sentence)
+
+    def table(
+        self,
+        frame: pd.DataFrame,
+        name: str,
+        caption: str,
+        *,
+        formats: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        full: pd.DataFrame | None = None,
+    ) -> None:
+        """Show `frame` and write `full` (default: `frame`) to tables/`name`.csv.
+
+        `formats`: a format specification by column ("p" for p-values); `headers`: words for columns.
+        """
+        self.save_table(frame if full is None else full, name)
+        _show(html_table(frame, caption, formats=formats, headers=headers, name=name), caption)
+
+    def save_table(self, frame: pd.DataFrame, name: str) -> None:
+        """Write tables/`name`.csv without showing it: for long series."""
+        if self.folder:
+            write_csv(frame, name, self.folder / "tables")
+
+    def figure(self, figure: Figure, name: str, caption: str, *, alt: str = "") -> None:
+        """Show any matplotlib figure with caption and alt text, watermarked if simulated; write figures/`name`.png.
+
+        `alt`: what the picture shows, for those who do not see it; by default the figure's own label (which the
+        suite's charts set), else its title with the caption.
+        """
+        titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("center", "left"))]
+        title = " ".join(next((text for text in titles if text), caption).replace("\u00a0", " ").split())
+        alt = alt or str(figure.get_label()) or f"{title.rstrip('.')}. {caption}"
+        if self.simulated:
+            watermark(figure)
+            alt = f"Simulated market, not real data. {alt}"
+        image = png_bytes(figure)
+        if self.folder:
+            path = self.folder / "figures" / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(image)
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close(figure)  # else JupyterLab shows a figure made with pyplot a second time
+        width = round(figure.get_size_inches()[0] * 96)  # CSS pixels
+        metadata = {"alt": alt, "caption": caption, "name": name, "title": title, "width": width}
+        display({"image/png": image, "text/plain": alt}, raw=True, metadata={"image/png": metadata})
+
+    def save_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write `name`.json beside the pages, e.g. state.json."""
+        if self.folder:
+            path = self.folder / f"{name}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+            path.write_text(text + "\n", encoding="utf-8")
+
+
+def _show(page: str, plain: str) -> None:
+    display({"text/html": page, "text/plain": one_line(plain, 500)}, raw=True)
+
+
+def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
+    """The page of this notebook and the data it works on.
+
+    Inside `make report` both are the run's, whatever the arguments say. In JupyterLab: the newest good data, or the
+    file `data`, up to and with the day `as_of`, with the default settings.
+
+    Raises `InputError` for a value that cannot be used and `SourceUnavailable` where an insisted source cannot be had.
+    """
+    if os.environ.get(RUN_FOLDER):
+        folder = Path(os.environ[RUN_FOLDER])
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        return Page(read_market(folder / "market"), **settings, notebook=os.environ[NOTEBOOK], folder=folder)
+    market = load_market(data=data, source=source, as_of=as_of, simulate=simulate_panel)
+    return Page(market, **shared_settings(Params()))
+
+
+def open_panel(data: str | None = None, source: str | None = None, as_of: str | None = None) -> pd.DataFrame:
+    """The daily panel of the newest good data, of a local file or of a named source, up to and with the day `as_of`.
+
+    Index `date` (UTC days, no gaps); columns price_usd, hash_rate_ehs, block_count, difficulty, height, issuance_btc,
+    fees_btc, revenue_usd; a missing value is NaN. `source`: auto, coinmetrics, blockchain_com, mempool_space or
+    simulated. Raises `InputError`, `DataError` or `SourceUnavailable` in one line.
+
+    >>> open_panel(source="simulated", as_of="2014-01-01").shape
+    (1825, 8)
+    """
+    return load_market(data or "", source or "auto", as_of or "", simulate=simulate_panel).panel

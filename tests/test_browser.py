@@ -1,0 +1,290 @@
+"""A whole simulated report, and explore.ipynb in the JupyterLab of `make lab`, in a real browser without a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+import homes
+from capitulation.params import load_params
+from capitulation.report.run import Options, make_report
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+ROOT = Path(__file__).resolve().parents[1]
+AXE = Path(__file__).parent / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+PHONE, DESK = {"width": 375, "height": 800}, {"width": 1280, "height": 900}
+MAX_PAGE_BYTES, MAX_REPORT_BYTES = 1_000_000, 6_000_000
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SECONDS = 90
+
+
+def missing(what: str) -> None:
+    """Absent tools are a reason to skip at home and a failure in continuous integration."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not installed")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        missing("Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=OPTIONS)
+        yield started
+        started.close()
+
+
+# --- the pages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The project's own notebooks on the simulated market with the quick profile; or a report that is named."""
+    if named := os.environ.get("CAPITULATION_TEST_REPORT"):
+        yield Path(named).resolve()
+        return
+    home = homes.make_home(tmp_path_factory.mktemp("home"))
+    shutil.copytree(ROOT / "notebooks", home / "notebooks", dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPITULATION_HOME", str(home))
+        params = load_params(ROOT / "params" / "quick.yml", {"source": "simulated"})
+        yield make_report(params, "", Options(jobs=2), progress=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def files(report):
+    return sorted(report.glob("*.html"))
+
+
+@pytest.fixture
+def opened(browser):
+    """A function that opens a page with the network off; requests, failures and errors of all pages are kept."""
+    seen, contexts = {"requests": [], "failed": [], "errors": []}, []
+
+    def open_page(path, **options):
+        contexts.append(browser.new_context(offline=True, **({"viewport": DESK} | options)))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: seen["requests"].append(request.url))
+        page.on("requestfailed", lambda request: seen["failed"].append(request.url))
+        page.on("console", lambda line: seen["errors"].append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: seen["errors"].append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    open_page.seen = seen
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+STRUCTURE = """() => ({
+  blind: Array.from(document.images).filter(image => !image.alt.trim() || !image.naturalWidth).length,
+  headings: Array.from(document.querySelectorAll('h1,h2,h3,h4,h5,h6')).map(heading => Number(heading.tagName[1])),
+  landmarks: ['main', 'footer'].map(name => document.querySelectorAll(name).length),
+  broken: Array.from(document.querySelectorAll('a[href^="#"]'))
+    .filter(link => !document.getElementById(link.hash.slice(1))).length,
+  tables: Array.from(document.querySelectorAll('table.data:not(.plain)'))
+    .filter(table => !table.caption || !table.querySelector('th[scope=col]')).length,
+  captions: Array.from(document.querySelectorAll('figure'))
+    .filter(figure => !figure.querySelector('figcaption')).length,
+  banner: document.body.innerText.includes('Simulated market'),
+  links: Array.from(document.querySelectorAll('a[href]')).map(a => a.getAttribute('href')),
+})"""
+
+
+def test_every_page_is_whole_small_and_in_order_from_disk(files, report, opened):
+    simulated = json.loads((report / "run.json").read_text())["market"]["simulated"]
+    assert {"index.html", "report.html"} < {path.name for path in files}
+    for path in files:
+        assert path.stat().st_size < (MAX_REPORT_BYTES if path.name == "report.html" else MAX_PAGE_BYTES), path.name
+        page = opened(path)
+        page.wait_for_function("Array.from(document.images).every(image => image.complete)")
+        found = page.evaluate(STRUCTURE)
+        assert found["blind"] == found["broken"] == found["tables"] == found["captions"] == 0, path.name
+        levels, local = found["headings"], [x for x in found["links"] if not x.startswith(("#", "http", "mailto:"))]
+        assert levels[0] == 1 and levels.count(1) == 1, path.name
+        assert all(after - before <= 1 for before, after in pairwise(levels)), (path.name, levels)
+        assert (found["landmarks"], found["banner"]) == ([1, 1], simulated), path.name
+        assert [link for link in local if not (report / link.partition("#")[0]).exists()] == [], path.name
+        assert path.name != "report.html" or not [link for link in local if link.endswith(".csv")]
+    outside = [url for url in opened.seen["requests"] if not url.startswith(("file:", "data:"))]
+    assert (outside, opened.seen["failed"], opened.seen["errors"]) == ([], [], [])
+
+
+def test_contents_lead_to_their_headings_and_the_switch_opens_every_cell(files, opened):
+    shown = "name => {const box = document.getElementById(name).getBoundingClientRect();"
+    shown += " return box.top >= 0 && box.top < innerHeight}"
+    counts = "['', '[open]'].map(state => document.querySelectorAll('details.code' + state).length)"
+    for path in [path for path in files if path.name != "index.html"]:
+        page = opened(path)
+        page.get_by_role("button", name="Show code").click()
+        folds, unfolded = page.evaluate(counts)
+        assert folds == unfolded > 0, path.name
+        page.get_by_role("button", name="Hide code").click()
+        assert page.evaluate(counts)[1] == 0, path.name
+        if last := page.locator(".toc a").all()[-1:]:
+            last[0].click()
+            page.wait_for_function(shown, arg=last[0].get_attribute("href")[1:])
+
+
+def test_a_table_sorts_by_number_both_ways_and_the_keyboard_starts_with_the_skip_link(report, opened):
+    page = opened(report / "index.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    values = "Array.from(document.querySelectorAll('.definitions tbody tr')).map(r => Number(r.cells[1].dataset.value))"
+    button = page.locator(".definitions thead th").nth(1).get_by_role("button")
+    button.click()
+    up = page.evaluate(values)
+    button.click()
+    assert up == sorted(up) and page.evaluate(values) == sorted(up, reverse=True)
+
+
+def test_light_dark_phone_print_and_without_script(files, opened, tmp_path):
+    for path in files:
+        light, dark = (opened(path, color_scheme=scheme) for scheme in ("light", "dark"))
+        assert light.screenshot() != dark.screenshot(), path.name
+        assert opened(path, viewport=PHONE).evaluate("document.documentElement.scrollWidth") <= 375, path.name
+        light.emulate_media(media="print")
+        tallest = light.evaluate("Math.max(0, ...Array.from(document.images).map(image => image.height))")
+        assert tallest <= 22 / 2.54 * 96 + 1, path.name
+    assert opened(files[-1], java_script_enabled=False).locator("main").count() == 1
+    opened(files[0]).pdf(path=str(tmp_path / "page.pdf"))
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_serious_accessibility_violation(files, opened, scheme):
+    if not AXE.is_file():
+        missing("axe-core (npm install in tests/browser)")
+    for path in files:
+        page = opened(path, color_scheme=scheme, bypass_csp=True)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']}).then(result => result.violations)")
+        serious = [item for item in found if item["impact"] in ("serious", "critical")]
+        assert [(item["id"], item["nodes"][0]["html"][:120]) for item in serious] == [], path.name
+
+
+# --- JupyterLab -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """The command of `make lab` without opening the user's browser: its process, address and token, and its folder."""
+    home = homes.tiny_home(tmp_path_factory.mktemp("lab"))
+    text = (ROOT / "notebooks" / "explore.ipynb").read_text()
+    (home / "notebooks" / "explore.ipynb").write_text(text.replace('data = \\"\\"', 'data = \\"../btc.csv\\"', 1))
+    shutil.copytree(ROOT / "params", home / "params", dirs_exist_ok=True)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "CAPITULATION_"))}
+    folders = {f"JUPYTER_{name}_DIR": str(home / ".jupyter" / name) for name in ("CONFIG", "DATA", "RUNTIME")}
+    environment = kept | folders | {"CAPITULATION_HOME": str(home), "IPYTHONDIR": str(home / ".jupyter" / "ipython")}
+    command = [sys.executable, "-m", "capitulation.cli", "lab", "--no-browser", "--port=0"]
+    with (home / "lab.log").open("wb") as log:
+        started = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=home)
+    try:
+
+        def record():
+            assert started.poll() is None, (home / "lab.log").read_text()
+            found = list(Path(folders["JUPYTER_RUNTIME_DIR"]).glob("jpserver-*.json"))
+            return found and found[0].read_text().endswith("}") and found[0]
+
+        homes.wait_until(record, SECONDS)
+        facts = json.loads(record().read_text())
+        homes.wait_until(lambda: ask(facts, "api")[0] == 200, SECONDS)
+        yield started, facts, home
+    finally:
+        for process in [*psutil.Process(started.pid).children(recursive=True)] if started.poll() is None else []:
+            process.kill()
+        started.kill()
+        started.wait()
+
+
+def ask(facts: dict, path: str, token: str = "") -> tuple[int, str, str]:
+    """Status, path after redirects and body of an answer of the server."""
+    head = {"Authorization": f"token {token}"} if token else {}
+    try:
+        with urllib.request.urlopen(
+            urllib.request.Request(facts["url"] + path, headers=head), timeout=SECONDS
+        ) as answer:
+            return answer.status, urlsplit(answer.url).path, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, urlsplit(error.url).path, error.read().decode()
+    except urllib.error.URLError:
+        return 0, "", ""
+
+
+def connected(facts: dict) -> bool:
+    """Whether there is one kernel with a page connected, and it has nothing to do."""
+    kernels = json.loads(ask(facts, "api/kernels", facts["token"])[2])
+    return [(kernel["execution_state"], kernel["connections"]) for kernel in kernels] == [("idle", 1)]
+
+
+def test_nobody_enters_without_the_token_and_nothing_outside_is_served(lab):
+    _process, facts, _home = lab
+    assert len(facts["token"]) >= 32
+    for path in ("api/contents", "api/contents/notebooks/explore.ipynb", "api/kernels", "lab"):
+        for token in ("", "0" * len(facts["token"])):
+            status, place, _body = ask(facts, path, token)
+            assert status == 403 or place == "/login", path
+    names = [item["name"] for item in json.loads(ask(facts, "api/contents", facts["token"])[2])["content"]]
+    assert {"notebooks", "params", "reports"} <= set(names)
+    assert ask(facts, "api/contents/%2e%2e/lab.log", facts["token"])[0] in (403, 404)
+
+
+def test_lab_asks_nobody_for_news_or_updates(lab):
+    _process, facts, _home = lab
+    page = ask(facts, "lab", facts["token"])[2]
+    settings = json.loads(re.search(r'<script id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    assert settings["news"] == {"disabled": True}
+    plugin = "lab/api/settings/@jupyterlab/apputils-extension:notification"
+    assert json.loads(ask(facts, plugin, facts["token"])[2])["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+
+def test_explore_runs_and_a_slider_changes_the_figure(lab, browser):
+    process, facts, _home = lab
+    context, requests = browser.new_context(viewport=DESK), []
+    context.set_default_timeout(SECONDS * 1000)
+    context.route(re.compile(r"^(?!https?://127\.0\.0\.1[:/])"), lambda route: route.abort())
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(f"{facts['url']}?token={facts['token']}")
+    page.locator(".jp-DirListing-item[title*='explore.ipynb']").first.dblclick()  # the notebooks are at hand
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    homes.wait_until(lambda: connected(facts), SECONDS)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for()
+    assert page.get_by_text("Would you like to").count() == 0, "no prompt about news"
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    picture = page.locator(".widget-interact img").first
+    picture.wait_for(state="attached")
+    homes.wait_until(lambda: connected(facts), SECONDS)
+    first = picture.get_attribute("src")
+    slider = page.locator(".widget-inline-hbox:has-text('fast_days')")
+    slider.get_by_role("slider").focus()
+    page.keyboard.press("ArrowRight")
+    homes.wait_until(lambda: picture.get_attribute("src") != first, SECONDS)
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert {urlsplit(url).hostname for url in requests} <= {"127.0.0.1", None}
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    listening = {c.laddr.ip for one in family for c in one.net_connections() if c.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    context.close()
+    process.send_signal(signal.SIGTERM)
+    assert psutil.wait_procs(family, timeout=30)[1] == []
