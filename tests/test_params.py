@@ -1,194 +1,113 @@
-"""Any profile yields a valid run or one clear line; nothing else."""
+"""Any profile and any SET give a valid run or one clear line with exit code 2; nothing else."""
 
 import datetime as dt
+import json
 
 import pytest
-import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capitulation.errors import CapitulationError, InputError, one_line
-from capitulation.params import Params, changed_from_default, load_params, make_params, parse_overrides, read_profile
+from capitulation import params as par
+from capitulation.errors import InputError
+from capitulation.mining.rules import RULES, thresholds
+from capitulation.params import Params, load_params, make_params, parse_overrides, read_profile, save_profile
 
-FIELDS = st.sampled_from(list(Params.model_fields))
-SCALARS = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(),
-    st.text(),
-    st.dates(),
-    st.binary(max_size=5),
-    st.just("<script>"),
-)
-VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3)
-)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.dates(), st.binary(max_size=5))
+VALUES = st.recursive(SCALARS, lambda one: st.lists(one, max_size=4) | st.dictionaries(st.text(), one, max_size=3))
+NAMES = st.sampled_from([*Params.model_fields])
+PAIRS = st.lists(st.tuples(NAMES, st.text()), max_size=4).map(lambda pairs: " ".join(map("=".join, pairs)))
 
 
-def _one_clear_line(error: CapitulationError) -> None:
-    assert "\n" not in str(error)
-    assert str(error).isprintable()
-    assert len(str(error)) < 1200
+def one_error(function, *arguments) -> str:
+    """The line that a refused call says; it must be one that can be printed. Empty where the call is not refused."""
+    try:
+        function(*arguments)
+    except InputError as error:
+        assert error.exit_code == 2 and str(error).isprintable() and 0 < len(str(error)) < 1200
+        return str(error)
+    return ""
 
 
-def test_defaults_are_the_design():
-    params = make_params()
-    assert (params.fast_days, params.slow_days, params.entry_lag_days) == (30, 60, 1)
-    assert params.horizons_days == [7, 30, 60, 90, 180, 365]
-    assert (params.primary_definition, params.primary_anchor, params.primary_horizon_days) == (
-        "hash_ribbons",
-        "recovery",
-        90,
-    )
-    assert params.sample_start == "2014-01-01"
+WRONG = [
+    ({"fast_dayz": 30}, ["'fast_dayz'", "did you mean fast_days?", "known are"]),
+    ({"fast_days": 60}, ["fast_days=60", "slow_days=60", "smaller"]),
+    ({"price_fast_days": 20}, ["price_fast_days=20", "price_slow_days=20"]),
+    ({"retargets_k": 9, "retargets_n": 8}, ["retargets_k=9", "retargets_n=8"]),
+    ({"horizons_days": [30]}, ["primary_horizon_days=90"]),
+    ({"horizons_days": []}, ["horizons_days=[]"]),
+    ({"horizons_days": [0, 90]}, ["horizons_days", "0"]),
+    ({"as_of": "2026-13-01"}, ["as_of='2026-13-01'"]),
+    ({"as_of": "yesterday"}, ["YYYY-MM-DD"]),
+    ({"as_of": "2008-12-31"}, ["first block"]),
+    ({"as_of": "2013-12-31"}, ["as_of=2013-12-31", "sample_start=2014-01-01"]),
+    ({"sample_start": ""}, ["sample_start=''"]),
+    ({"seed": True}, ["seed=True", "true or false"]),
+    ({"confidence": float("nan")}, ["confidence=nan"]),
+    ({"entry_lag_days": -1}, ["entry_lag_days=-1", "greater than or equal to 0"]),
+    ({"source": "kraken"}, ["source='kraken'", "coinmetrics"]),
+    ({"data": "a.csv", "source": "coinmetrics"}, ["exclude each other"]),
+    ({"data": "a\x00.csv"}, ["control characters"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("values", "needles"),
-    [
-        ({"fast_dayz": 30}, ["'fast_dayz'", "known are", "fast_days"]),
-        ({"fast_days": 60}, ["fast_days=60", "slow_days=60", "smaller"]),
-        ({"price_fast_days": 20}, ["price_fast_days=20", "price_slow_days=20"]),
-        ({"retargets_k": 9, "retargets_n": 8}, ["retargets_k=9", "retargets_n=8"]),
-        ({"as_of": "2026-13-01"}, ["as_of='2026-13-01'"]),
-        ({"as_of": "yesterday"}, ["YYYY-MM-DD"]),
-        ({"as_of": "2008-12-31"}, ["first block"]),
-        ({"as_of": "2013-12-31"}, ["as_of=2013-12-31", "sample_start=2014-01-01"]),
-        ({"seed": True}, ["seed=True", "true or false"]),
-        ({"confidence": float("nan")}, ["confidence=nan"]),
-        ({"entry_lag_days": -1}, ["entry_lag_days=-1", "greater than or equal to 0"]),
-        ({"horizons_days": []}, ["horizons_days=[]"]),
-        ({"horizons_days": [30]}, ["primary_horizon_days=90"]),
-        ({"source": "kraken"}, ["source='kraken'", "coinmetrics"]),
-        ({"data": "a.csv", "source": "coinmetrics"}, ["exclude each other"]),
-        ({"data": "a\x00.csv"}, ["control characters"]),
-    ],
-)
+@pytest.mark.parametrize(("values", "needles"), WRONG)
 def test_a_wrong_value_is_named_with_what_is_allowed(values, needles):
-    with pytest.raises(InputError) as caught:
-        make_params(values, "SET")
-    _one_clear_line(caught.value)
-    assert all(needle in str(caught.value) for needle in needles), str(caught.value)
-    assert "SET" in str(caught.value)
-    assert caught.value.exit_code == 2
+    line = one_error(make_params, values, "SET")
+    assert all(needle in line for needle in [*needles, "SET"]), line
 
 
-def test_parameters_cannot_be_changed_after_validation():
-    with pytest.raises(Exception, match="frozen"):
-        make_params().fast_days = 3
+def test_thresholds_come_from_the_rules():
+    params = make_params({"puell_threshold": 0.4, "as_of": dt.date(2026, 1, 20)})
+    declared = {name: default for rule in RULES.values() for name, (_, default) in rule.thresholds.items()}
+    assert declared.items() <= make_params().model_dump().items()
+    assert par.changed_from_default(params) == {"as_of": "2026-01-20", "puell_threshold": 0.4}
+    assert json.loads(json.dumps(params.model_dump())) == params.model_dump()
+    shared = par.shared_settings(params)["rules"]
+    assert thresholds().keys() < shared.keys() and shared["puell_threshold"] == 0.4
+    with pytest.raises(ValueError, match="frozen"):
+        params.fast_days = 3
 
 
-def test_a_dump_is_plain_json():
-    import json
-
-    values = make_params({"as_of": dt.date(2026, 1, 20)}).model_dump()
-    assert json.loads(json.dumps(values)) == values
-    assert values["as_of"] == "2026-01-20"
-
-
-def test_overrides_win_over_the_profile_and_the_profile_over_defaults(tmp_path):
-    profile = tmp_path / "p.yml"
-    profile.write_text("slow_days: 100\nfast_days: 40\n")
-    params = load_params(profile, parse_overrides("fast_days=20 horizons_days=[90,30]"))
-    assert (params.fast_days, params.slow_days, params.horizons_days) == (20, 100, [30, 90])
-    assert changed_from_default(params) == {"fast_days": 20, "slow_days": 100, "horizons_days": [30, 90]}
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("030", 30),
-        ("-0", 0),
-        ("+3", 3),
-        ("1e3", 1000),
-        ("1.5", 1.5),
-        (".5", 0.5),
-        ("1.0e+3", 1000),
-        ("[7,030]", [7, 30]),
-    ],
-)
+@pytest.mark.parametrize(("text", "value"), [("030", 30), ("-0", 0), ("+3", 3), ("1e3", 1000), (".5", 0.5)])
 def test_numbers_mean_what_a_reader_takes_them_for(text, value):
-    """In YAML 1.1 a leading zero makes a number octal and a colon makes it base 60."""
-    name = "horizons_days" if isinstance(value, list) else "fee_bps"
-    extra = {"primary_horizon_days": 7} if isinstance(value, list) else {}
-    assert getattr(make_params(parse_overrides(f"{name}={text}") | extra), name) == value
+    """In YAML 1.1 a leading zero makes a number octal."""
+    assert make_params(parse_overrides(f"fee_bps={text}")).fee_bps == value
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("fast_days=1:30", "fast_days='1:30'"),
-        ("fast_days=0x1f", "fast_days='0x1f'"),
-        ("as_of=2026-13-45", "as_of='2026"),
-        ("fee_bps=.inf", "fee_bps='.inf'"),
-        ("fast_days=1" + "0" * 5000, "fast_days='1000"),
-    ],
-)
-def test_what_only_looks_like_a_number_or_a_day_is_refused_by_name(text, shown):
-    with pytest.raises(InputError) as caught:
-        make_params(parse_overrides(text), "SET")
-    _one_clear_line(caught.value)
-    assert str(caught.value).startswith(shown)
+@pytest.mark.parametrize("value", ["1:30", "0o7x", ".inf", pytest.param("1" + "0" * 5000, id="huge")])
+def test_what_only_looks_like_a_number_is_refused_by_name(value):
+    assert "fast_days" in one_error(lambda: make_params(parse_overrides(f"fast_days={value}")))
 
 
-@pytest.mark.parametrize(
-    "text", ["fast_days", "=3", "fast_days:3", "fast_days=[1", "fast_days=!!python/object:os.system"]
-)
-def test_unreadable_overrides_are_refused(text):
-    with pytest.raises(InputError) as caught:
-        parse_overrides(text)
-    _one_clear_line(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"- a\n- b\n",
-        b"just text",
-        b"\xff\xfe\x00",
-        b"a: [",
-        b"a: !!python/object/apply:os.system ['true']",
-        b"x" * 200_000,
-    ],
-)
-def test_unreadable_profiles_are_refused(tmp_path, content):
+def test_what_is_neither_pairs_nor_a_profile_is_refused(tmp_path):
+    for text in ("fast_days", "=3", "fast_days=[1", "fast_days=!!python/object:os.system", "seed=1 seed=2"):
+        assert "SET" in one_error(parse_overrides, text)
     path = tmp_path / "bad.yml"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        load_params(path)
-    _one_clear_line(caught.value)
+    for text in (b"- a\n", b"text", b"\xff\xfe\x00", b"a: [", b"a: !!python/name:os.system", b"x" * 200_000):
+        path.write_bytes(text)
+        assert "bad.yml" in one_error(load_params, path)
+    assert "no-such-profile" in one_error(read_profile, "no-such-profile")
 
 
-def test_a_missing_profile_is_named():
-    with pytest.raises(InputError, match="no-such-profile"):
-        read_profile("no-such-profile")
+def test_overrides_win_over_the_profile_and_no_foreign_file_is_overwritten(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
+    folder = tmp_path / "params"
+    folder.mkdir()
+    (folder / "mine.yml").write_text("slow_days: 100\nfast_days: 40\n")
+    params = load_params("mine", parse_overrides("fast_days=20 horizons_days=[90,030,90]"))
+    assert (params.fast_days, params.slow_days, params.horizons_days) == (20, 100, [30, 90])
+    assert "mine" in one_error(save_profile, "mine", {"fast_days": 20})
+    assert read_profile("mine") == {"slow_days": 100, "fast_days": 40}
+    for slow in (80, 90):  # one that was saved before is replaced
+        assert "PARAMS=saved" in save_profile("saved", {"slow_days": slow, "fast_days": 30})
+        assert read_profile("saved") == {"slow_days": slow}
+    for name, values in (("../up", {}), ("Name", {}), ("saved", {"fast_days": 99})):
+        assert one_error(save_profile, name, values)
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.yml", "saved.yml"]
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "as-of-2026-01-20"])
-def test_shipped_profiles_are_valid(name):
-    assert load_params(name)
-
-
-@given(st.dictionaries(st.one_of(FIELDS, st.text(max_size=20)), VALUES, max_size=6))
-def test_any_mapping_is_valid_or_one_clear_line(values):
-    try:
-        assert isinstance(make_params(values), Params)
-    except InputError as error:
-        _one_clear_line(error)
-
-
-@given(st.one_of(st.binary(max_size=60), VALUES.map(lambda value: yaml.dump(value).encode())))
-def test_any_file_is_a_valid_profile_or_one_clear_line(tmp_path_factory, content):
-    path = tmp_path_factory.mktemp("profile") / "any.yml"
-    path.write_bytes(content)
-    try:
-        assert isinstance(load_params(path), Params)
-    except InputError as error:
-        _one_clear_line(error)
-
-
-@given(st.text())
-def test_one_line_is_printable(text):
-    assert one_line(text).isprintable()
-    assert len(one_line(text, 50)) <= 50
+@settings(deadline=None)
+@given(st.dictionaries(NAMES | st.text(max_size=20) | st.integers(), VALUES, max_size=6), st.text() | PAIRS)
+def test_any_mapping_and_any_text_in_set_is_valid_or_one_clear_line(values, text):
+    one_error(make_params, values)
+    one_error(lambda: make_params(parse_overrides(text)))

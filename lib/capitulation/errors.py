@@ -37,11 +37,7 @@ class ReportError(CapitulationError):
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """`text` on one line, control characters shown as escapes and cut at `limit` characters, safe to print.
-
-    >>> one_line("a\\nb\\x00c")
-    'a b\\\\x00c'
-    """
+    """`text` on one line, control characters shown as escapes and cut at `limit` characters, safe to print."""
     folded = " ".join(str(text).split())
     printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)
     return printable if len(printable) <= limit else printable[: limit - 1] + "…"

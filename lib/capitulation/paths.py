@@ -7,11 +7,12 @@ The project root is the checkout that holds this package (it is installed editab
 import os
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 def project_root() -> Path:
     """The folder that holds params/, data/, notebooks/ and reports/."""
-    home = os.environ.get("CAPITULATION_HOME")
-    return Path(home) if home else Path(__file__).resolve().parents[2]
+    return Path(os.environ.get("CAPITULATION_HOME") or CHECKOUT)
 
 
 def raw_folder() -> Path:
@@ -21,7 +22,7 @@ def raw_folder() -> Path:
 
 def reference_folder() -> Path:
     """Small curated tables with a source per row; always those of this checkout, never of `CAPITULATION_HOME`."""
-    return Path(__file__).resolve().parents[2] / "data" / "reference"
+    return CHECKOUT / "data" / "reference"
 
 
 def notebooks_folder() -> Path:
