@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from capitulation.report.page import open_panel
+from capitulation.simulate.market import simulate_panel
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault
+settings.load_profile("suite")
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -19,14 +26,10 @@ def data_folder() -> Path:
 @pytest.fixture(scope="session")
 def real_panel(data_folder):
     """The whole Coin Metrics history as a panel; tests must not change it in place."""
-    from capitulation.data.providers import coinmetrics
-
-    return coinmetrics.parse({"btc.csv": (data_folder / "coinmetrics" / "btc.csv").read_bytes()})
+    return open_panel(data=str(data_folder / "coinmetrics" / "btc.csv"))
 
 
 @pytest.fixture(scope="session")
 def simulated_panel():
     """One simulated market; tests must not change it in place."""
-    from capitulation.simulate import simulate_panel
-
     return simulate_panel(seed=17)

@@ -1,64 +1,52 @@
-"""The project's own promises: both dependency lists agree, notebooks are clean, imports are cheap and point one way."""
+"""The project's own promises: both dependency lists agree, notebooks are clean, the public names are few and true."""
 
 import ast
+import doctest
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from ruamel.yaml import YAML
+
+import capitulation as cap
 
 ROOT = Path(__file__).resolve().parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-CONDA_NAMES = {"arch-py": "arch", "pandera": "pandera[pandas]"}
-# Each layer may import only from itself and from layers before it.
-LAYERS = (
-    "errors paths words plain_yaml params contract tables",
-    "data",
-    "mining",
-    "episodes",
-    "study",
-    "simulate",
-    "plots",
-    "session",
-    "explore",
-    "report",
-    "cli",
-)
-# The simulated market stands in for data that cannot be had; it is imported inside the one function that needs it.
-ALLOWED_BACKWARDS = {("data", "simulate")}
+LIBRARY = ROOT / "lib" / "capitulation"
+NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "docs" / "template").glob("*.ipynb")])
+NUMBERED = [path for path in NOTEBOOKS if re.match(r"\d\d-", path.name)]
+CONDA_NAMES = {"arch-py": "arch"}
+ROOMS = ("data", "mining", "study", "simulate", "figures", "report")
+LAYERS = ("errors", "words", "paths", *ROOMS[:5], "params", "report", "cli")  # a layer may import those before it
 
 
-def _project() -> dict:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+def requirements() -> dict[str, list[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return {"": project["dependencies"], **project["optional-dependencies"]}
 
 
-def _conda_requirements() -> set[str]:
-    entries = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+def test_both_dependency_lists_agree_and_every_one_is_pinned_without_a_host():
+    entries = YAML(typ="safe").load((ROOT / "environment.yml").read_text())["dependencies"]
     pip = next(entry["pip"] for entry in entries if isinstance(entry, dict))
-    plain = [entry for entry in entries if isinstance(entry, str)]
-    names = [line for line in plain + pip if line != "pip" and not line.startswith(("python ", "--editable"))]
-    split = [re.match(r"([A-Za-z0-9_.-]+)(.*)", line).groups() for line in names]
-    return {CONDA_NAMES.get(name, name) + rest for name, rest in split}
-
-
-def test_both_dependency_lists_agree():
-    project = _project()
-    extras = project["optional-dependencies"]
-    assert _conda_requirements() == set(project["dependencies"]) | set(extras["test"]) | set(extras["dask"])
-
-
-def test_every_dependency_is_pinned_and_no_host_is_named():
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
+    lines = [entry for entry in (*entries, *pip) if isinstance(entry, str)]
+    lines = [line for line in lines if line != "pip" and not line.startswith(("python ", "--editable"))]
+    conda = {
+        CONDA_NAMES.get(name, name) + rest for name, rest in (re.match(r"([\w.-]+)(.*)", x).groups() for x in lines)
+    }
+    wanted = {line for extra in requirements().values() for line in extra}
+    assert conda == wanted
     text = (ROOT / "constraints.txt").read_text()
     pinned = {canonicalize_name(line.split("==")[0]) for line in text.splitlines() if "==" in line}
-    project = _project()
-    wanted = project["dependencies"] + [line for extra in project["optional-dependencies"].values() for line in extra]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pinned
     assert "://" not in text
 
@@ -70,65 +58,93 @@ def test_committed_notebooks_are_clean(path):
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
     assert not re.search(r"/(home|root|work|tmp|Users)/", path.read_text())
-    assert max(len([x for x in "".join(cell["source"]).splitlines() if x.strip()]) for cell in code) <= 40
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
 
 
-def _layer(module: str) -> str:
-    return module.split(".")[1] if "." in module else module
+@pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
+def test_a_notebook_is_an_argument_that_checks_the_library(path):
+    """Its method stands in pandas and is held against the library; its own parameters are few, their meaning beside."""
+    cells = json.loads(path.read_text())["cells"]
+    prose = [cell for cell in cells if cell["cell_type"] == "markdown"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    declared = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
+    tree = ast.parse("\n".join(code))
+    asserted = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    compared = re.findall(r"assert_(?:allclose|series_equal|frame_equal|index_equal|array_equal)", "\n".join(code))
+    assert len(asserted) + len(compared) >= 3
+    assert 20 <= len(cells) <= 60 and 0.4 <= len(prose) / len(cells) <= 0.6
+    assert sum(len("".join(cell["source"]).split()) for cell in prose) >= 500
+    assert 2 <= len(declared.splitlines()) <= 9 and all("  # " in line for line in declared.splitlines())
 
 
-def _rank(layer: str) -> int:
-    return next(i for i, names in enumerate(LAYERS) if layer in names.split())
+def test_imports_point_one_way():
+    rank = {name: i for i, name in enumerate(LAYERS)}
+    for path in LIBRARY.rglob("*.py"):
+        layer = path.relative_to(LIBRARY).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                layer != "__init__"
+                and isinstance(node, ast.ImportFrom)
+                and (node.module or "").startswith("capitulation.")
+            ):
+                assert rank[node.module.split(".")[1]] <= rank[layer], f"{path.name} imports {node.module}"
 
 
-def _imports(path: Path) -> set[str]:
-    """Layers that a module imports at any depth, type-checking imports included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("capitulation"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {_layer(alias.name) for alias in node.names if alias.name.startswith("capitulation.")}
-    return found - {"__version__"}
+def test_the_package_imports_nothing_heavy():
+    heavy = ("arch", "statsmodels", "scipy.stats", "papermill", "nbconvert", "seaborn", "IPython.core.interactiveshell")
+    code = f"import sys, capitulation; print([name for name in {heavy[:-1]!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "lib/capitulation").rglob("*.py")), ids=lambda path: path.stem)
-def test_imports_point_one_way(path):
-    layer = path.relative_to(ROOT / "lib/capitulation").with_suffix("").parts[0]
-    if layer == "__init__":
-        return
-    backwards = {
-        other for other in _imports(path) if _rank(other) > _rank(layer) and (layer, other) not in ALLOWED_BACKWARDS
-    }
-    assert not backwards
+def test_tab_completion_offers_the_public_names_and_the_rooms():
+    assert len(cap.__all__) <= 32
+    assert set(dir(cap)) == {*cap.__all__, *ROOMS}
+    for name in cap.__all__:
+        assert hasattr(cap, name)
+        assert name == "RULES" or (getattr(cap, name).__doc__ or "").strip(), name
 
 
-def test_import_is_cheap():
-    heavy = "('pandas', 'scipy', 'statsmodels', 'matplotlib')"
-    code = f"import sys, capitulation; print([m for m in {heavy} if m in sys.modules])"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
-    )
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.walk_packages(cap.__path__, "capitulation.")])
+def test_examples_in_docstrings(name, simulated_panel):
+    """In the examples `panel` is a simulated market."""
+    names = {"pd": pd, "np": np, "panel": simulated_panel.copy()}
+    assert doctest.testmod(importlib.import_module(name), extraglobs=names).failed == 0
 
 
-@pytest.mark.xdist_group("project")
-def test_a_group_of_tests_keeps_to_one_worker(request):
-    """pytest-xdist tells groups apart by a suffix of the test's name; some pytest versions silently drop it."""
-    grouped = request.config.getoption("loadgroup", False)
-    assert request.node.nodeid.endswith("@project") == bool(grouped)
+def test_every_public_function_has_an_example():
+    opened = {"open_page", "save_profile"}  # they read or write files of the checkout
+    functions = {name for name in cap.__all__ if inspect.isfunction(getattr(cap, name))} - opened
+    assert [name for name in sorted(functions) if ">>>" not in getattr(cap, name).__doc__] == []
 
 
-@pytest.mark.parametrize(
-    "text", ["$(shell touch {0})", "`touch {0}`", "a$b#c $(error x).csv", 'it\'s \\ "x"', "$(RUN)"]
-)
-def test_make_passes_on_text_letter_by_letter(tmp_path, text):
-    """Neither make nor a shell interprets what a user types."""
-    text = text.format(tmp_path / "touched")
-    program = tmp_path / "python"
-    program.write_text('#!/bin/sh\nprintf %s "$DATA"\n')
-    program.chmod(0o755)
-    command = ["make", "--silent", "report", f"PYTHON={program}", "STAMP=", f"DATA={text}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, text), done.stderr
-    assert not (tmp_path / "touched").exists()
+def test_a_rule_of_ones_own_in_six_lines(real_panel):
+    """The figures of an independent computation in plain pandas, on data to 2026-03-22."""
+    panel = real_panel[:"2026-03-22"]
+    mean7 = panel["hash_rate_ehs"].rolling(7).mean()
+    found = cap.episodes(mean7 < 0.9 * mean7.rolling(90).max(), panel)
+    after = cap.forward_returns(panel["price_usd"], days=90, lag=1)
+    test = cap.rotation_test(after["2014":].dropna(), found["end"])
+    row = cap.event_study(panel, found["end"]).set_index("days").loc[90]
+    assert test.n == row["n"] == 67
+    assert test.p == pytest.approx(0.216, abs=5e-4) and row["p_plain"] == pytest.approx(test.p, abs=1e-12)
+    assert (row["median"], row["hit_rate"]) == pytest.approx((0.132, 0.612), abs=5e-4)
+    title = cap.figures.event_paths(panel, found["end"], name="ends of falls of a tenth").get_suptitle()
+    assert "67 ends of falls of a tenth" in " ".join(title.split())
+
+
+def test_what_the_design_says_in_ten_lines_of_pandas(real_panel):
+    """The headline by hand equals the library: recoveries, 90 days, since 2014, every rotation."""
+    panel = real_panel[:"2026-03-22"]
+    h, price = panel["hash_rate_ehs"], panel["price_usd"]
+    slow = h.rolling(60).mean()
+    capitulation = (h.rolling(30).mean() < slow).where(slow.notna(), False)
+    recovery = h.index[capitulation.shift(fill_value=False) & ~capitulation]
+    r = np.log(price.shift(-91) / price.shift(-1)).loc["2014":].dropna()
+    event = r.index.isin(recovery)
+    null = np.array([r.to_numpy()[np.roll(event, k)].mean() for k in range(len(r))])
+    ribbon = cap.hash_ribbons(panel)
+    test = cap.rotation_test(r, cap.episodes(ribbon["inverted"], panel)["end"])
+    assert (test.n, test.excess) == (event.sum(), pytest.approx(null[0] - r.mean(), abs=1e-12))
+    assert test.p == pytest.approx((null >= null[0] - 1e-12).mean(), abs=1e-12)
