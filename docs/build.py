@@ -1,0 +1,335 @@
+"""Write the repository's own pages from a published report: `make docs RUN=name`, `make screenshots RUN=name`.
+
+docs/results (what the report's notebooks show, without their code), docs/codebook.md, docs/api.md and the generated
+parts of README.md. The same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+import capitulation as cap
+from capitulation.errors import CapitulationError, InputError, ReportError, one_line
+from capitulation.params import Params, make_params
+from capitulation.paths import project_root
+from capitulation.report.run import open_report
+from capitulation.report.tables import codebook, html_table
+from capitulation.words import ANCHOR_WORDS, count, percent
+
+ROWS_SHOWN, FIGURES_SHOWN = 15, 2
+FIRST_FIGURE = "returns_by_horizon"
+PAGES = {
+    "docs/methodology.md": "every definition and test with formula, paper and reason",
+    "docs/codebook.md": "every variable, table, parameter and unit",
+    "docs/api.md": "every public name of the library",
+    "docs/results/README.md": "all results on real data",
+    "docs/reliability.md": "faults tried, and what became of each",
+    "benchmarks/results.md": "speed, measured beside the suite's peers",
+}
+SHOTS = {  # name: page, colour scheme, window, pixels per CSS pixel, what to scroll to
+    "index": ("index", "light", (1280, 900), 1, ""),
+    "page-light": ("30-measure-forward-returns", "light", (1280, 900), 1, "figure"),
+    "page-dark": ("30-measure-forward-returns", "dark", (1280, 900), 1, "figure"),
+    "page-phone": ("30-measure-forward-returns", "light", (375, 740), 2, "figure"),
+}
+MAX_BYTES = 150_000
+HEADERS = {"horizon_days": "days", "n_events": "events", "n_clusters": "clusters", "hit_rate": "gains"}
+HEADERS |= {"base_hit_rate": "gains, any day", "median": "median", "base_median": "median, any day"}
+HEADERS |= {"excess_log": "excess, log", "ci_low": "from", "ci_high": "to", "p_rotation": "p"}
+HEADERS |= {"p_rotation_own_era": "p, own era", "p_holm": "p, Holm"}
+FORMATS = dict.fromkeys(("hit_rate", "base_hit_rate"), ".0%") | dict.fromkeys(("median", "base_median"), "+.1%")
+FORMATS |= dict.fromkeys(("excess_log", "ci_low", "ci_high"), "+.3f")
+FORMATS |= dict.fromkeys(("p_rotation", "p_rotation_own_era", "p_holm"), "p")
+
+
+# --- Markdown -------------------------------------------------------------------------------------------------------
+
+
+def text(value: object) -> str:
+    """`value` on one line, with nothing in it that Markdown or HTML would take for markup."""
+    return re.sub(r"([\\`*_\[\]<>|$~#])", r"\\\1", one_line(value, 4000).replace("&", "&amp;"))
+
+
+def words(page: str) -> str:
+    """The words of a piece of HTML, a unit in brackets, as Markdown."""
+    page = re.sub(r'<span class="unit">(.*?)</span>', r" (\1)", page)
+    return text(html.unescape(re.sub(r"<[^>]*>", "", page)).replace("\u00a0", " ").strip().removeprefix("'"))
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[bool] = ()) -> str:
+    """A Markdown table of cells that are Markdown already; `right`: which columns hold numbers."""
+    head = list(head)
+    marks = [*("---:" if number else "---" for number in right), *["---"] * len(head)][: len(head)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
+
+
+def table_of(page: str) -> str:
+    """A table of a page (HTML of `html_table`) as Markdown: its first rows, its caption below."""
+    rows = [re.findall(r"<t([hd])([^>]*)>(.*?)</t\1>", row, re.DOTALL) for row in re.findall("<tr>(.*?)</tr>", page)]
+    head, *body = [[(words(cell), 'class="num"' in kind) for _, kind, cell in row] for row in rows]
+    shown = table(
+        [cell for cell, _ in head], [[cell for cell, _ in row] for row in body[:ROWS_SHOWN]], [n for _, n in head]
+    )
+    caption = words(re.sub(r" <a .*?</a>", "", re.search("<caption>(.*?)</caption>", page, re.DOTALL)[1]))
+    left_out = f" The first {ROWS_SHOWN} of {len(body):,} rows." if len(body) > ROWS_SHOWN else ""
+    return f"{shown}\n\n*{caption}{left_out}*" if caption or left_out else shown
+
+
+def replace_region(page: str, name: str, content: str) -> str:
+    """`page` with `content` between the marks of region `name`; `ReportError` unless both stand there once."""
+    begin, end = f"<!-- generated:{name} -->", f"<!-- end:{name} -->"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed or begin in after or end in before + after:
+        raise ReportError(f"README.md: the comments {begin} and {end} must each stand there once, in this order")
+    return f"{before}{begin}\n{content.strip()}\n{end}{after}"
+
+
+# --- the results of a report ----------------------------------------------------------------------------------------
+
+
+def source_line(market: Mapping[str, Any]) -> str:
+    """Where the data come from and under which licence they stand."""
+    fetched = f", fetched {market['retrieved_at'][:10]}" if market["retrieved_at"] else ""
+    line = f"Source: {text(market['attribution'])}{fetched}; licence: {text(market['licence'])}."
+    if market["source"] == "file":
+        line += (
+            " Coin Metrics publishes its community data under CC BY-NC 4.0; what is computed from them is shown here"
+            " with this attribution and for non-commercial use."
+        )
+    return line
+
+
+def notebook_section(folder: Path, name: str, pictures: dict[Path, str]) -> str:
+    """What an executed notebook shows, in its order: its title, finding, sentences, first pictures and tables."""
+    cells = json.loads((folder / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    title = re.search("^# (.+)$", prose, re.MULTILINE)
+    parts, drawn = [f"## {text(title[1] if title else name)}"], 0
+    for output in [output for cell in cells for output in cell.get("outputs", []) if "data" in output]:
+        page, facts = "".join(output["data"].get("text/html", "")), output["metadata"].get("image/png", {})
+        if page.startswith('<div class="table-scroll"'):
+            parts.append(table_of(page))
+        elif page.startswith("<p"):
+            parts.append(words(page))
+        elif "name" in facts and drawn < FIGURES_SHOWN:
+            pictures[folder / "figures" / f"{facts['name']}.png"] = text(facts["alt"])
+            parts.append(f"![{text(facts['alt'])}]({facts['name']}.png)\n\n*{text(facts['caption'])}*")
+            drawn += 1
+    return "\n\n".join(parts)
+
+
+def results(folder: Path, record: Mapping[str, Any]) -> tuple[str, dict[Path, str]]:
+    """docs/results/README.md, and the pictures it shows with what they say to those who do not see them."""
+    market, pictures = record["market"], dict[Path, str]()
+    changed = {name: Path(value).name if name == "data" else value for name, value in record["changed"].items()}
+    defaults = Params().model_dump()
+    rows = [(text(name), text(defaults.get(name, "") or "(empty)"), text(value)) for name, value in changed.items()]
+    parts = [
+        f"# Results on real data, as of {market['last_day']}",
+        f"Written by `make docs` from the report `{record['run']}`; numbers, sentences and pictures are its own."
+        f" Data: {market['n_days']:,} days, {market['first_day']} to {market['last_day']}. {source_line(market)}"
+        f" Digest of the panel: `{market['digest'][:16]}`.",
+        "[How each figure is made](../methodology.md), [what each column means](../codebook.md).",
+        *[f"Note: {text(note)}" for note in market["notes"]],
+        "Parameters that differ from their defaults:" if rows else "Every parameter has its default value.",
+        table(("parameter", "default", "here"), rows) if rows else "",
+        *[notebook_section(folder, item["name"], pictures) for item in record["notebooks"]],
+    ]
+    return "\n\n".join(part for part in parts if part), pictures
+
+
+def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str]) -> str:
+    """The README's first screen: the finding, one picture, one table; empty where the run made no primary test."""
+    if not (folder / "headline.json").is_file():
+        return ""
+    told, params = json.loads((folder / "headline.json").read_text(encoding="utf-8")), make_params(record["parameters"])
+    frame = pd.read_csv(folder / "tables" / "forward_returns.csv")
+    keys = (frame["definition"] == params.primary_definition) & (frame["anchor"] == params.primary_anchor)
+    shown = frame.loc[keys, [name for name in HEADERS if name in frame]]
+    name, anchor, lag = (
+        cap.RULES[params.primary_definition].words,
+        ANCHOR_WORDS[params.primary_anchor],
+        params.entry_lag_days,
+    )
+    picture = [f"![{alt}](docs/results/{path.name})" for path, alt in pictures.items() if path.stem == FIRST_FIGURE]
+    return "\n\n".join(
+        [
+            f"**As of {told['as_of']}.** {text(' '.join(told['sentences']))}",
+            *picture,
+            table_of(html_table(shown, "", headers=HEADERS, formats=FORMATS)),
+            f"{name} {anchor} since {params.sample_start}, bought at the close {count(lag, 'day')} later;"
+            f" {told['primary']['n_events']} of them have a known outcome at {params.primary_horizon_days} days."
+            " *Excess*: mean log return minus that of every day, with the ends of its"
+            f" {percent(params.confidence)} interval; *p*: one-sided rotation test, plain, against the mean day of the"
+            " era, and adjusted for all horizons; *clusters*: events nearer than the horizon count once."
+            f" {source_line(record['market'])}"
+            " [All results](docs/results/README.md).",
+        ]
+    )
+
+
+# --- codebook and public names --------------------------------------------------------------------------------------
+
+
+def parameters() -> str:
+    """Every parameter as a Markdown table: default, unit, what is allowed, meaning."""
+
+    def allowed(field: Mapping[str, Any]) -> str:
+        if "enum" in field:
+            return ", ".join(field["enum"])
+        if field["type"] == "array":
+            return f"{field['minItems']} to {field['maxItems']} whole numbers"
+        if field["type"] == "string":
+            return "YYYY-MM-DD" if field.get("unit") == "date" else "a file"
+        low = f"{field['minimum']:,.10g}" if "minimum" in field else f"above {field['exclusiveMinimum']:g}"
+        high = f"{field['maximum']:,.10g}" if "maximum" in field else f"below {field['exclusiveMaximum']:g}"
+        return f"{low} to {high}"
+
+    rows = [
+        (f"`{name}`", text(field["default"] if field["default"] != "" else "(empty)"), *map(text, rest))
+        for name, field in Params.model_json_schema()["properties"].items()
+        for rest in [(field.get("unit", ""), allowed(field), field.get("description", ""))]
+    ]
+    return table(("parameter", "default", "unit", "allowed", "meaning"), rows)
+
+
+def codebook_page() -> str:
+    """docs/codebook.md, from data/reference/codebook.csv, the rules and the parameters."""
+    rules = [(f"`{rule.name}`", text(rule.says), text(rule.source)) for rule in cap.RULES.values()]
+    parts = [
+        "# Codebook",
+        "Written by `make docs` from data/reference/codebook.csv and the code; edit those, not this page. CSV files are"
+        " UTF-8 with a header line; days are ISO days (UTC); shares and returns are fractions, not percents; an empty"
+        " cell is a missing value, never a zero. A cell that a spreadsheet would take for a formula starts with an"
+        " apostrophe. Columns marked *fixed* stand in every report under this name and in this place; a table that"
+        " departs from that stops the run.",
+        "## Definitions and anchors",
+        table(("definition", "in the state while", "source"), rules),
+        "Anchors: "
+        + ", ".join(f"`{name}` ({what})" for name, what in ANCHOR_WORDS.items())
+        + ". What each means is in [methodology.md](methodology.md).",
+        "## Tables",
+    ]
+    for name, rows in codebook().groupby("table", sort=False):
+        fixed = ["fixed" if row.contract == "yes" else "" for row in rows.itertuples()]
+        cells = zip(
+            (f"`{name}`" for name in rows["column"]),
+            map(text, rows["unit"]),
+            map(text, rows["description"]),
+            fixed,
+            strict=True,
+        )
+        parts += [f"### {name}" if "." in name else f"### {name}.csv", table(("column", "unit", "meaning", ""), cells)]
+    parts += [
+        "## Parameters",
+        'Set in a profile (`make report PARAMS=file.yml`), or one by one (`make report SET="fast_days=20"`).',
+    ]
+    return "\n\n".join([*parts, parameters()])
+
+
+def api_page() -> str:
+    """docs/api.md: every public name with its signature and docstring."""
+    parts = ["# Public names", "`import capitulation as cap`; written by `make docs` from the docstrings."]
+    for name in cap.__all__:
+        thing = getattr(cap, name)
+        about = (inspect.getdoc(thing) or "") if callable(thing) else f"A {type(thing).__name__}: {', '.join(thing)}."
+        signature = str(inspect.signature(thing)) if inspect.isfunction(thing) else ""
+        call = f"cap.{name}" + re.sub(r"(: |-> )'([^']*)'", r"\1\2", signature)
+        parts += [f"## {name}", f"```python\n{call}\n```", f"```text\n{about}\n```"]
+    return "\n\n".join(parts)
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def write_docs(folder: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Write every page; a simulated report is refused, and a README without its marks stays as it is."""
+    if record["market"]["simulated"]:
+        raise InputError(
+            f"RUN={record['run']}: its market is simulated; docs show real data, name a report made from them"
+        )
+    root, (page, pictures) = project_root(), results(folder, record)
+    readme = replace_region((root / "README.md").read_text(encoding="utf-8"), "parameters", parameters())
+    listed = [f"- [{name}]({name}): {what}" for name, what in PAGES.items()]
+    readme, told = replace_region(readme, "pages", "\n".join(listed)), finding(folder, record, pictures)
+    readme = replace_region(readme, "finding", told) if told else readme
+    target = root / "docs" / "results"
+    target.mkdir(parents=True, exist_ok=True)
+    for old in target.glob("*.png"):
+        old.unlink()
+    for picture in pictures:
+        shutil.copyfile(picture, target / picture.name)
+    pages = {target / "README.md": page, root / "README.md": readme}
+    pages |= {root / "docs" / "codebook.md": codebook_page(), root / "docs" / "api.md": api_page()}
+    for path, content in pages.items():
+        path.write_text(content.rstrip("\n") + "\n", encoding="utf-8")
+    return list(pages)
+
+
+def small_png(picture: bytes) -> bytes:
+    """A PNG with a palette, of as many colours as keep it under `MAX_BYTES`."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    for colours in (256, 128, 64, 32, 16):
+        out = io.BytesIO()
+        method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+        image.quantize(colours, method=method, dither=dither).save(out, format="PNG", optimize=True)
+        if out.tell() <= MAX_BYTES:
+            break
+    return out.getvalue()
+
+
+def take_screenshots(folder: Path) -> list[Path]:
+    """Write docs/screenshots/*.png with Debian's Chromium, from disk with the network off."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        raise InputError("screenshots need Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright  # an optional tool, of the extra `test`
+
+    target, taken = project_root() / "docs" / "screenshots", []
+    target.mkdir(parents=True, exist_ok=True)
+    options = ["--disable-gpu", "--hide-scrollbars", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=browser, args=options)
+        for name, (page, scheme, (width, height), scale, scroll_to) in SHOTS.items():
+            reader = {"color_scheme": scheme, "reduced_motion": "reduce", "offline": True}
+            window = chromium.new_context(
+                viewport={"width": width, "height": height}, device_scale_factor=scale, **reader
+            ).new_page()
+            window.goto((folder / f"{page}.html").resolve().as_uri())
+            if scroll_to and window.locator(scroll_to).count():
+                centre = "element => element.scrollIntoView({block: 'center', behavior: 'instant'})"
+                window.locator(scroll_to).first.evaluate(centre)
+            taken.append(target / f"{name}.png")
+            taken[-1].write_bytes(small_png(window.screenshot(animations="disabled")))
+        chromium.close()
+    return taken
+
+
+def main(command: str) -> int:
+    """Run one command on the report that the environment variable RUN names; 0, or the error's own exit code."""
+    try:
+        folder, record = open_report(os.environ.get("RUN") or "latest")
+        for path in write_docs(folder, record) if command == "docs" else take_screenshots(folder):
+            print(path)
+    except CapitulationError as error:
+        print(f"error: {one_line(error, 1000)}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
