@@ -21,7 +21,6 @@ from capitulation.paths import raw_folder
 
 PANEL = ls.made_panel(400)
 
-# --- the panel --------------------------------------------------------------------------------------------------------
 
 BREACHES = {
     "a column too few": lambda p: p.drop(columns="fees_btc"),
@@ -86,9 +85,6 @@ def test_the_panel_survives_the_disk_bit_for_bit(values, tmp_path_factory):
     assert panels.panel_digest(back) == digest
     others = (panel.shift(1, freq="D"), panel.rename(columns={"height": "x"}), np.nextafter(panel.fillna(0.5), 1e9))
     assert digest not in {panels.panel_digest(other) for other in others}
-
-
-# --- the checks -------------------------------------------------------------------------------------------------------
 
 
 def changed(column, days, factor, panel=PANEL):
@@ -158,8 +154,6 @@ def test_the_checks_are_silent_on_real_history(real_panel):
     for day in pd.date_range("2021-05-15", "2021-08-15", freq="6D"):
         assert failures(check_panel(real_panel.loc[:day])) == []
 
-
-# --- which data a run works on ----------------------------------------------------------------------------------------
 
 DAY = pd.Timedelta(days=1)
 NOW = ls.made_panel(400, end=str(snapshots.utc_now().date() - dt.timedelta(days=1)))

@@ -43,8 +43,6 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-# --- one answer over HTTP ---------------------------------------------------------------------------------------------
-
 TRANSIENT = {
     "reset in mid-body": ls.cut_short(BODY, reset=True),
     "connection closed in mid-body": ls.cut_short(BODY),
@@ -123,8 +121,6 @@ def test_a_secret_shows_up_nowhere(server, caplog):
     assert "s3cret" not in said and "me:pw" not in said
     assert b"***" in answer.body
 
-
-# --- the store --------------------------------------------------------------------------------------------------------
 
 FACTS = {"licence": "free", "attribution": "somebody", "rows": 3, "panel_digest": "0" * 64, "notes": [], "findings": []}
 FACTS |= {"first_day": dt.date(2022, 1, 1), "last_day": dt.date(2022, 1, 3)}

@@ -95,22 +95,7 @@ def test_numbers_reads_text_and_refuses_what_is_none():
             numbers(pd.DataFrame({"a": [1, wrong]}, dtype=object), ["a"], "x")
 
 
-# --- any answer at all ------------------------------------------------------------------------------------------------
-
-ODD = (
-    "null",
-    "true",
-    "-1",
-    "1e400",
-    "NaN",
-    "7",
-    "[1]",
-    "{}",
-    '"<script>"',
-    '"=cmd"',
-    '"1_000"',
-    '"9999-12-31T00:00:00Z"',
-)
+ODD = ["null", "true", "-1", "1e400", "NaN", "7", "[1]", "{}", '"<script>"', '"1_000"', '"9999-12-31T00:00:00Z"']
 TOKEN = re.compile(rb"\"[^\"]*\"|[-+.0-9e]+|\[[^\[\]]*\]|\{[^{}]*\}")
 FUZZED = {
     f"{source} {file}": (PROVIDERS[source].parse, files, file) for source, files in FILES.values() for file in files
@@ -136,9 +121,6 @@ def test_any_change_gives_a_valid_panel_or_one_line(name, at, length, new):
         assert name == "catalog" or validate_panel(found) is found
     except DataError as error:
         assert "\n" not in str(error) and len(str(error)) < 500
-
-
-# --- a local file -----------------------------------------------------------------------------------------------------
 
 
 BAD_FILES = {
@@ -191,9 +173,6 @@ def test_a_good_file_is_read_whatever_its_name_and_line_ends(tmp_path):
     pd.testing.assert_series_equal(market.panel.price_usd, PANEL.price_usd, check_freq=False)
     assert "\x1b" not in market.attribution
     assert (market.source, market.simulated, market.retrieved_at, market.age_days) == ("file", False, "", None)
-
-
-# --- real files of three providers, which must tell one story ---------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 import sys
 from collections import Counter
@@ -71,7 +70,6 @@ ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 FIRST_FIGURES = ("price_capitulations", "event_paths", "ribbon_gap")
 SPARK_WIDTH, SPARK_HEIGHT = 240.0, 36.0
-LONGEST_VALUE = 60
 
 
 class Heading(NamedTuple):
@@ -327,6 +325,7 @@ def _number_headings(body: str, prefix: str) -> tuple[str, list[Heading]]:
 def _environment() -> Environment:
     loader = FileSystemLoader(TEMPLATES)
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters |= {"percent": percent, "signed": signed}
     made.filters["days"] = lambda text: Markup(keep_days(str(escape(text))))  # noqa: S704  escaped first
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "page.js"))
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
@@ -346,11 +345,11 @@ def fill(template: str, **values: Any) -> str:
 def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], params: Params) -> None:  # type: ignore[valid-type]
     """Write one page per notebook, index.html and report.html into `folder`, which holds the tables of the run."""
     market = record["market"]
-    common = {"run": record["run"], "market": market, "simulated": market["simulated"], "chips": _chips(record)}
+    about = {"run": record["run"], "market": market, "changed": record["changed"], "simulated": market["simulated"]}
     for before, page, after in zip([None, *pages], pages, [*pages[1:], None], strict=False):
-        text = fill("page.html.j2", page=page, body=page.html(), previous=before, next=after, **common)
+        text = fill("page.html.j2", page=page, body=page.html(), previous=before, next=after, **about)
         (folder / page.file).write_text(text, encoding="utf-8")
-    summary = {"story": story(folder, pages, params), "pages": pages, "tables": sorted(record["tables"]), **common}
+    summary = {"story": story(folder, pages, params), "pages": pages, "tables": sorted(record["tables"]), **about}
     index = fill("index.html.j2", link=lambda name: f"{name}.html", files=True, **summary)
     (folder / "index.html").write_text(index, encoding="utf-8")
     # In the one file, links to other files of the report are left out, as they do not travel with it.
@@ -360,25 +359,6 @@ def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], 
     parts = {"bodies": list(zip(pages, bodies, strict=True)), "headings": headings}
     whole = fill("report.html.j2", link="#{}".format, files=False, **parts, **summary)
     (folder / "report.html").write_text(whole, encoding="utf-8")
-
-
-def _chips(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The line of facts about a run: (label, value, kind)."""
-    market = record["market"]
-    items = [
-        ("as of", market["last_day"], ""),
-        ("data", f"{market['first_day']} to {market['last_day']}", ""),
-        ("source", market["source"], ""),
-    ]
-    if market["retrieved_at"]:
-        items.append(("fetched", market["retrieved_at"], ""))
-    if market["age_days"]:
-        items.append(("age", f"{market['age_days']:.0f} days", ""))
-    for name, value in record["changed"].items():
-        if name not in ("source", "data", "as_of", "max_age_days"):
-            text = str(value)
-            items.append((name, text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…", "changed"))
-    return items + [("note", note, "note") for note in market["notes"]]
 
 
 def story(folder: Path, pages: Sequence[Page], params: Params) -> dict[str, Any]:  # type: ignore[valid-type]
@@ -440,27 +420,15 @@ def spark(values: Sequence[float]) -> tuple[str, float]:
 
 
 def _definitions(table: pd.DataFrame, params: Params) -> dict[str, Any]:  # type: ignore[valid-type]
-    """Every definition at the primary anchor and horizon: heads and rows of sample, excess return, interval, p."""
+    """Every definition at the primary anchor and horizon, each a row of forward_returns.csv with its words."""
     if table.empty:
         return {}
     at = (table["anchor"] == params.primary_anchor) & (table["horizon_days"] == params.primary_horizon_days)
-    keyed = table[at].set_index("definition")
-    rows = []
-    for name in [name for name in RULES if name in keyed.index]:
-        row, words = keyed.loc[name], RULES[name].words
-        texts = {
-            "n_events": f"{row['n_events']:.0f}",
-            "n_clusters": f"{row['n_clusters']:.0f}",
-            "median": percent(row["median"], sign=True),
-            "base_median": percent(row["base_median"], sign=True),
-            "excess_log": signed(row["excess_log"], 2),
-            "ci_low": f"{signed(row['ci_low'], 2)} to {signed(row['ci_high'], 2)}",
-            "p_rotation": "<0.001" if row["p_rotation"] < 0.001 else f"{row['p_rotation']:.3f}",
-        }
-        cells = [(f"{row[key]:.10g}", text) if math.isfinite(row[key]) else ("", "–") for key, text in texts.items()]
-        rows.append((words[0].upper() + words[1:], name == params.primary_definition, cells))
-    interval = f"{params.confidence:.0%} interval".replace("%", " %")
+    keyed = table[at].set_index("definition").to_dict("index")
+    rows = [
+        {"words": rule.words, "primary": name == params.primary_definition, **keyed[name]}
+        for name, rule in RULES.items()
+        if name in keyed
+    ]
     title = f"{params.primary_horizon_days} days after {ANCHOR_WORDS[params.primary_anchor]}, by each definition"
-    heads = [("events", ""), ("clusters", ""), ("median", "change"), ("any day", "median change")]
-    heads += [("excess", "log return"), (interval, "log return"), ("p", "one-sided, exact")]
-    return {"title": title, "heads": heads, "rows": rows} if rows else {}
+    return {"title": title, "confidence": params.confidence, "rows": rows} if rows else {}

@@ -39,7 +39,7 @@ from capitulation.study.tables import bootstrap_intervals
 from capitulation.study.trading import signal_position
 
 STORED = "calibration.json"
-PUBLISHED_REPETITIONS, RECORDS_KEPT = 2000, 2
+PUBLISHED, RECORDS_KEPT = 2000, 2
 FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
 POWER_SHARE, POWER_TESTS = 5, ("matched", "rotation", "rotation_own_era")
@@ -147,7 +147,8 @@ def market_record(market: Market, code: str = "", **settings: Any) -> Record:
 @cache
 def digest(**settings: Any) -> str:
     """Of all that a record depends on: the tests' settings, the packages' versions, the code, its assumptions."""
-    files = [*sorted(Path(__file__).parents[1].rglob("*.py")), reference_folder() / "simulation_parameters.csv"]
+    rooms = [Path(__file__).parents[1] / room for room in ("mining", "study", "simulate")]
+    files = [*sorted(f for room in rooms for f in room.glob("*.py")), reference_folder() / "simulation_parameters.csv"]
     return joblib.hash([settings, [version(n) for n in PACKAGES], [path.read_bytes() for path in files]])[:16]
 
 
@@ -202,7 +203,7 @@ def measure(
 
 
 def calibrate(
-    repetitions: int = 2000, jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
+    repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
 ) -> Path:
     """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
 
@@ -229,9 +230,10 @@ def calibrate(
         "groups": {name: summarise(group) for name, group in groups.items()},
         "first_records": {name: group.head(RECORDS_KEPT).to_dict("records") for name, group in groups.items()},
     }
-    published = repetitions >= PUBLISHED_REPETITIONS
-    path = reference_folder() / STORED if published else unfinished_file(**settings).with_suffix(".json")
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    path = reference_folder() / STORED if repetitions >= PUBLISHED else unfinished_file(**settings).with_suffix(".json")
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
+    part.replace(path)
     return path
 
 
