@@ -189,7 +189,7 @@ def slider() -> None:
     for cell in json.loads((ROOT / "notebooks" / "explore.ipynb").read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code" and "view" not in names:
             with contextlib.redirect_stdout(None):
-                exec("".join(cell["source"]), names)  # noqa: S102  the suite's own notebook
+                exec("".join(line for line in cell["source"] if line[0] != "%"), names)  # noqa: S102  the suite's own notebook
             names |= {"data": str(data_file())} if "parameters" in cell["metadata"].get("tags", ()) else {}
 
     def step(name: str, at: int) -> float:
