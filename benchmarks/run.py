@@ -294,6 +294,9 @@ def page() -> str:
     ours = {name: median(found["runs"]["ours"]) for name, found in ROWS.items()}
     market, tested = (1e3 * ours.get(name, np.nan) for name in ("market", "tested"))
     rule, rotation = (1e6 * ours.get(name, np.nan) / len(pair_grid(FAST, SLOW)) for name in ("sweep", "rotations"))
+    swept = "the sweep\nwas not measured in this run"
+    if "rotations" in ROWS:
+        swept = f"a rule of the sweep\n{rule:.1f} µs, and {rotation:.0f} µs in the exact rotation of all"
     return f"""# Benchmarks
 
 Written by `make bench` on {time.strftime("%Y-%m-%d")}: medians of {RUNS} runs (fastest to slowest), all sides of a row
@@ -303,8 +306,7 @@ in turn. {os.cpu_count()} cores, Python {sys.version.split()[0]}; {len(panel()):
 
 ## Past one machine
 
-On one core a simulated market costs {market:.0f} ms, and {tested:.0f} ms with every test on it; a rule of the sweep
-{rule:.1f} µs, and {rotation:.0f} µs in the exact rotation of all.
+On one core a simulated market costs {market:.0f} ms, and {tested:.0f} ms with every test on it; {swept}.
 
 `make calibrate` measures {MARKETS:,} markets: {MARKETS * tested / 6e4:.0f} minutes on one core. Each is a task of
 its own, of which a seed goes out and some thirty numbers come back, so that the work divides by the number of cores.
