@@ -34,8 +34,9 @@ from threadpoolctl import threadpool_limits
 import capitulation as cap
 from capitulation.report.run import find_notebooks
 from capitulation.simulate.calibrate import market_record
+from capitulation.study.chance import excess_of
 from capitulation.study.returns import event_marks, outcomes
-from capitulation.study.robustness import pair_grid, sweep, window_grid
+from capitulation.study.robustness import recovery_marks, window_grid
 from capitulation.study.tables import bootstrap_intervals, study_table
 
 HERE = Path(__file__).resolve().parent
@@ -46,7 +47,7 @@ OUT = ROOT / ".cache" / "benchmarks" if RUNS < 5 or sys.argv[1:] else HERE
 EDITIONS = {"ours": ROOT}
 if os.environ.get("FIRST_EDITION"):
     EDITIONS["first"] = Path(os.environ["FIRST_EDITION"]).resolve()
-FAST, SLOW, FEE_BPS = range(5, 65), range(20, 180, 2), 10.0
+PAIRS = [(fast, slow) for slow in range(20, 180, 2) for fast in range(5, 65) if fast < slow]
 DAYS, RESAMPLES, SHUFFLES, MARKETS = 90, 2_000, 10_000, 6_800
 VIEW = {"rule": "hash_ribbons", "anchor": "recovery", "fast_days": 30, "slow_days": 60, "horizon_days": DAYS}
 VIEW |= {"lag_days": 1, "min_depth_z": 0.0}
@@ -218,25 +219,28 @@ def peer_python() -> Path | None:
 
 
 def sweeps() -> None:
-    """Every pair of means: crossings, return and Sharpe ratio, equal to vectorbt's; exact rotations of all pairs."""
-    close, pairs, python = panel()["price_usd"].dropna().asfreq("D").ffill(), pair_grid(FAST, SLOW), peer_python()
-    files = [WORK / name for name in ("close.csv", "pairs.csv", "swept.csv")]
+    """Every pair of means: crossings and what followed, equal to vectorbt's; exact rotations of all pairs."""
+    close, python = panel()["price_usd"].dropna().asfreq("D").ffill(), peer_python()
+    after, files = outcomes(close, DAYS, since=""), [WORK / name for name in ("close.csv", "pairs.csv", "swept.csv")]
     close.to_csv(files[0])
-    pd.DataFrame(pairs, columns=["fast_days", "slow_days"]).to_csv(files[1], index=False)
-    all_pairs = partial(sweep, close, close, pairs, lag=0, fee_bps=FEE_BPS)
+    pd.DataFrame(PAIRS, columns=["fast_days", "slow_days"]).to_csv(files[1], index=False)
+
+    def all_pairs() -> dict[str, np.ndarray]:
+        marks = recovery_marks(close, PAIRS)[:, : len(after)]
+        return {"n_events": marks.sum(axis=1), "excess_log": excess_of(after, marks)}
 
     def peer() -> float:
-        command = [python, HERE / "vectorbt_peer.py", *files, str(FEE_BPS / 1e4)]
+        command = [python, HERE / "vectorbt_peer.py", *files, str(DAYS)]
         return float(subprocess.run(command, check=True, capture_output=True).stdout.split()[-1])
 
     mine = all_pairs()  # first touch of memory: not counted
     runs = in_turn({"ours": partial(clock, all_pairs)} | ({"peer": peer} if python else {}))
-    for name in ("n_trades", "total_return", "sharpe") if python else ():
+    for name in mine if python else ():
         np.testing.assert_allclose(mine[name], pd.read_csv(files[2])[name], rtol=1e-8, atol=1e-9)
     bound = "comparing two means on every day of every pair, and finding where that turns"
-    row("sweep", f"sweep of {len(pairs):,} pairs", runs, bound, "vectorbt, same figures" if python else "")
-    found = in_turn({"ours": partial(clock, partial(window_grid, panel(), fast=FAST, slow=SLOW))})
-    row("rotations", f"exact rotation of {len(pairs):,} pairs together", found, "one Fourier transform for each pair")
+    row("sweep", f"sweep of {len(PAIRS):,} pairs", runs, bound, "vectorbt, same figures" if python else "")
+    found = in_turn({"ours": partial(clock, partial(window_grid, panel(), pairs=PAIRS))})
+    row("rotations", f"exact rotation of {len(PAIRS):,} pairs together", found, "one Fourier transform for each pair")
 
 
 def tests() -> None:
@@ -293,7 +297,7 @@ def page() -> str:
         table.append(f"| {' | '.join([what, *cells, ratio, found['bound']])} |")
     ours = {name: median(found["runs"]["ours"]) for name, found in ROWS.items()}
     market, tested = (1e3 * ours.get(name, np.nan) for name in ("market", "tested"))
-    rule, rotation = (1e6 * ours.get(name, np.nan) / len(pair_grid(FAST, SLOW)) for name in ("sweep", "rotations"))
+    rule, rotation = (1e6 * ours.get(name, np.nan) / len(PAIRS) for name in ("sweep", "rotations"))
     swept = "the sweep\nwas not measured in this run"
     if "rotations" in ROWS:
         swept = f"a rule of the sweep\n{rule:.1f} µs, and {rotation:.0f} µs in the exact rotation of all"

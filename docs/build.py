@@ -14,36 +14,30 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from PIL import Image
 
 import capitulation as cap
 from capitulation.errors import CapitulationError, InputError, ReportError, one_line
 from capitulation.params import Params, make_params
 from capitulation.paths import project_root
+from capitulation.report.render import read_json, read_table
 from capitulation.report.run import open_report
 from capitulation.report.tables import codebook, html_table
 from capitulation.words import ANCHOR_WORDS, count, percent
 
 ROWS_SHOWN, FIGURES_SHOWN = 15, 2
 FIRST_FIGURE = "returns_by_horizon"
-PAGES = {
-    "docs/methodology.md": "every definition and test with formula, paper and reason",
-    "docs/codebook.md": "every variable, table, parameter and unit",
-    "docs/api.md": "every public name of the library",
-    "docs/results/README.md": "all results on real data",
-    "docs/reliability.md": "faults tried, and what became of each",
-    "benchmarks/results.md": "speed, measured beside the suite's peers",
-}
-SHOTS = {  # name: page, colour scheme, window, pixels per CSS pixel, what to scroll to
-    "index": ("index", "light", (1280, 900), 1, ""),
-    "page-light": ("30-measure-forward-returns", "light", (1280, 900), 1, "figure"),
-    "page-dark": ("30-measure-forward-returns", "dark", (1280, 900), 1, "figure"),
-    "page-phone": ("30-measure-forward-returns", "light", (375, 740), 2, "figure"),
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 740}
+RETURNS = "30-measure-forward-returns"
+SHOTS = {  # name: page, what to scroll to, the window
+    "index": ("index", "", {"viewport": DESK}),
+    "page-light": (RETURNS, "figure", {"viewport": DESK}),
+    "page-dark": (RETURNS, "figure", {"viewport": DESK, "color_scheme": "dark"}),
+    "page-phone": (RETURNS, "figure", {"viewport": PHONE, "device_scale_factor": 2}),
 }
 MAX_BYTES = 150_000
 HEADERS = {"horizon_days": "days", "n_events": "events", "n_clusters": "clusters", "hit_rate": "gains"}
@@ -53,9 +47,6 @@ HEADERS |= {"p_rotation_own_era": "p, own era", "p_holm": "p, Holm"}
 FORMATS = dict.fromkeys(("hit_rate", "base_hit_rate"), ".0%") | dict.fromkeys(("median", "base_median"), "+.1%")
 FORMATS |= dict.fromkeys(("excess_log", "ci_low", "ci_high"), "+.3f")
 FORMATS |= dict.fromkeys(("p_rotation", "p_rotation_own_era", "p_holm"), "p")
-
-
-# --- Markdown -------------------------------------------------------------------------------------------------------
 
 
 def text(value: object) -> str:
@@ -69,20 +60,18 @@ def words(page: str) -> str:
     return text(html.unescape(re.sub(r"<[^>]*>", "", page)).replace("\u00a0", " ").strip().removeprefix("'"))
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]], right: Iterable[bool] = ()) -> str:
-    """A Markdown table of cells that are Markdown already; `right`: which columns hold numbers."""
-    head = list(head)
-    marks = [*("---:" if number else "---" for number in right), *["---"] * len(head)][: len(head)]
+def table(head: Sequence[str], rows: Iterable[Iterable[str]], right: Collection[int] = ()) -> str:
+    """A Markdown table of cells that are Markdown already; `right`: places of the columns that hold numbers."""
+    marks = ["---:" if place in right else "---" for place in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
 
 
 def table_of(page: str) -> str:
     """A table of a page (HTML of `html_table`) as Markdown: its first rows, its caption below."""
-    rows = [re.findall(r"<t([hd])([^>]*)>(.*?)</t\1>", row, re.DOTALL) for row in re.findall("<tr>(.*?)</tr>", page)]
-    head, *body = [[(words(cell), 'class="num"' in kind) for _, kind, cell in row] for row in rows]
-    shown = table(
-        [cell for cell, _ in head], [[cell for cell, _ in row] for row in body[:ROWS_SHOWN]], [n for _, n in head]
-    )
+    cell = re.compile(r"<t([hd])([^>]*)>(.*?)</t\1>", re.DOTALL)
+    head, *body = [cell.findall(row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    shown = [[words(inside) for _tag, _kind, inside in row] for row in (head, *body[:ROWS_SHOWN])]
+    shown = table(shown[0], shown[1:], [place for place, found in enumerate(head) if 'class="num"' in found[1]])
     caption = words(re.sub(r" <a .*?</a>", "", re.search("<caption>(.*?)</caption>", page, re.DOTALL)[1]))
     left_out = f" The first {ROWS_SHOWN} of {len(body):,} rows." if len(body) > ROWS_SHOWN else ""
     return f"{shown}\n\n*{caption}{left_out}*" if caption or left_out else shown
@@ -91,14 +80,11 @@ def table_of(page: str) -> str:
 def replace_region(page: str, name: str, content: str) -> str:
     """`page` with `content` between the marks of region `name`; `ReportError` unless both stand there once."""
     begin, end = f"<!-- generated:{name} -->", f"<!-- end:{name} -->"
-    before, found, rest = page.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed or begin in after or end in before + after:
+    parts = re.split(f"({begin}|{end})", page)
+    if parts[1::2] != [begin, end]:
         raise ReportError(f"README.md: the comments {begin} and {end} must each stand there once, in this order")
-    return f"{before}{begin}\n{content.strip()}\n{end}{after}"
-
-
-# --- the results of a report ----------------------------------------------------------------------------------------
+    parts[2] = f"\n{content.strip()}\n"
+    return "".join(parts)
 
 
 def source_line(market: Mapping[str, Any]) -> str:
@@ -106,10 +92,8 @@ def source_line(market: Mapping[str, Any]) -> str:
     fetched = f", fetched {market['retrieved_at'][:10]}" if market["retrieved_at"] else ""
     line = f"Source: {text(market['attribution'])}{fetched}; licence: {text(market['licence'])}."
     if market["source"] == "file":
-        line += (
-            " Coin Metrics publishes its community data under CC BY-NC 4.0; what is computed from them is shown here"
-            " with this attribution and for non-commercial use."
-        )
+        line += " Coin Metrics publishes its community data under CC BY-NC 4.0; what is computed from them is"
+        line += " shown here with this attribution and for non-commercial use."
     return line
 
 
@@ -154,35 +138,23 @@ def results(folder: Path, record: Mapping[str, Any]) -> tuple[str, dict[Path, st
 
 def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str]) -> str:
     """The README's first screen: the finding, one picture, one table; empty where the run made no primary test."""
-    if not (folder / "headline.json").is_file():
+    if not (told := read_json(folder / "headline.json")):
         return ""
-    told, params = json.loads((folder / "headline.json").read_text(encoding="utf-8")), make_params(record["parameters"])
-    frame = pd.read_csv(folder / "tables" / "forward_returns.csv")
+    params, frame = make_params(record["parameters"]), read_table(folder, "forward_returns")
     keys = (frame["definition"] == params.primary_definition) & (frame["anchor"] == params.primary_anchor)
     shown = frame.loc[keys, [name for name in HEADERS if name in frame]]
-    name, anchor, lag = (
-        cap.RULES[params.primary_definition].words,
-        ANCHOR_WORDS[params.primary_anchor],
-        params.entry_lag_days,
+    what = f"{cap.RULES[params.primary_definition].words} {ANCHOR_WORDS[params.primary_anchor]}"
+    about = (
+        f"{what} since {params.sample_start}, bought at the close {count(params.entry_lag_days, 'day')} later;"
+        f" {told['primary']['n_events']} of them have a known outcome at {params.primary_horizon_days} days."
+        " *Excess*: mean log return minus that of every day, with the ends of its"
+        f" {percent(params.confidence)} interval; *p*: one-sided rotation test, plain, against the mean day of the"
+        " era, and adjusted for all horizons; *clusters*: events nearer than the horizon count once."
+        f" {source_line(record['market'])} [All results](docs/results/README.md)."
     )
     picture = [f"![{alt}](docs/results/{path.name})" for path, alt in pictures.items() if path.stem == FIRST_FIGURE]
-    return "\n\n".join(
-        [
-            f"**As of {told['as_of']}.** {text(' '.join(told['sentences']))}",
-            *picture,
-            table_of(html_table(shown, "", headers=HEADERS, formats=FORMATS)),
-            f"{name} {anchor} since {params.sample_start}, bought at the close {count(lag, 'day')} later;"
-            f" {told['primary']['n_events']} of them have a known outcome at {params.primary_horizon_days} days."
-            " *Excess*: mean log return minus that of every day, with the ends of its"
-            f" {percent(params.confidence)} interval; *p*: one-sided rotation test, plain, against the mean day of the"
-            " era, and adjusted for all horizons; *clusters*: events nearer than the horizon count once."
-            f" {source_line(record['market'])}"
-            " [All results](docs/results/README.md).",
-        ]
-    )
-
-
-# --- codebook and public names --------------------------------------------------------------------------------------
+    parts = [f"**As of {told['as_of']}.** {text(' '.join(told['sentences']))}", *picture]
+    return "\n\n".join([*parts, table_of(html_table(shown, "", headers=HEADERS, formats=FORMATS)), about])
 
 
 def parameters() -> str:
@@ -210,6 +182,7 @@ def parameters() -> str:
 def codebook_page() -> str:
     """docs/codebook.md, from data/reference/codebook.csv, the rules and the parameters."""
     rules = [(f"`{rule.name}`", text(rule.says), text(rule.source)) for rule in cap.RULES.values()]
+    anchors = ", ".join(f"`{name}` ({what})" for name, what in ANCHOR_WORDS.items())
     parts = [
         "# Codebook",
         "Written by `make docs` from data/reference/codebook.csv and the code; edit those, not this page. CSV files are"
@@ -219,26 +192,17 @@ def codebook_page() -> str:
         " departs from that stops the run.",
         "## Definitions and anchors",
         table(("definition", "in the state while", "source"), rules),
-        "Anchors: "
-        + ", ".join(f"`{name}` ({what})" for name, what in ANCHOR_WORDS.items())
-        + ". What each means is in [methodology.md](methodology.md).",
+        f"Anchors: {anchors}. What each means is in [methodology.md](methodology.md).",
         "## Tables",
     ]
     for name, rows in codebook().groupby("table", sort=False):
-        fixed = ["fixed" if row.contract == "yes" else "" for row in rows.itertuples()]
-        cells = zip(
-            (f"`{name}`" for name in rows["column"]),
-            map(text, rows["unit"]),
-            map(text, rows["description"]),
-            fixed,
-            strict=True,
-        )
+        cells = [
+            (f"`{row.column}`", text(row.unit), text(row.description), "fixed" if row.contract == "yes" else "")
+            for row in rows.itertuples()
+        ]
         parts += [f"### {name}" if "." in name else f"### {name}.csv", table(("column", "unit", "meaning", ""), cells)]
-    parts += [
-        "## Parameters",
-        'Set in a profile (`make report PARAMS=file.yml`), or one by one (`make report SET="fast_days=20"`).',
-    ]
-    return "\n\n".join([*parts, parameters()])
+    profile = 'Set in a profile (`make report PARAMS=file.yml`), or one by one (`make report SET="fast_days=20"`).'
+    return "\n\n".join([*parts, "## Parameters", profile, parameters()])
 
 
 def api_page() -> str:
@@ -253,24 +217,17 @@ def api_page() -> str:
     return "\n\n".join(parts)
 
 
-# --- commands -------------------------------------------------------------------------------------------------------
-
-
 def write_docs(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     """Write every page; a simulated report is refused, and a README without its marks stays as it is."""
     if record["market"]["simulated"]:
-        raise InputError(
-            f"RUN={record['run']}: its market is simulated; docs show real data, name a report made from them"
-        )
+        raise InputError(f"RUN={record['run']}: its market is simulated; docs show real data, name a report of them")
     root, (page, pictures) = project_root(), results(folder, record)
     readme = replace_region((root / "README.md").read_text(encoding="utf-8"), "parameters", parameters())
-    listed = [f"- [{name}]({name}): {what}" for name, what in PAGES.items()]
-    readme, told = replace_region(readme, "pages", "\n".join(listed)), finding(folder, record, pictures)
-    readme = replace_region(readme, "finding", told) if told else readme
+    if told := finding(folder, record, pictures):
+        readme = replace_region(readme, "finding", told)
     target = root / "docs" / "results"
-    target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("*.png"):
-        old.unlink()
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
     for picture in pictures:
         shutil.copyfile(picture, target / picture.name)
     pages = {target / "README.md": page, root / "README.md": readme}
@@ -304,11 +261,8 @@ def take_screenshots(folder: Path) -> list[Path]:
     options = ["--disable-gpu", "--hide-scrollbars", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=browser, args=options)
-        for name, (page, scheme, (width, height), scale, scroll_to) in SHOTS.items():
-            reader = {"color_scheme": scheme, "reduced_motion": "reduce", "offline": True}
-            window = chromium.new_context(
-                viewport={"width": width, "height": height}, device_scale_factor=scale, **reader
-            ).new_page()
+        for name, (page, scroll_to, look) in SHOTS.items():
+            window = chromium.new_context(offline=True, reduced_motion="reduce", **look).new_page()
             window.goto((folder / f"{page}.html").resolve().as_uri())
             if scroll_to and window.locator(scroll_to).count():
                 centre = "element => element.scrollIntoView({block: 'center', behavior: 'instant'})"

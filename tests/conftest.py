@@ -30,6 +30,15 @@ def real_panel(data_folder):
 
 
 @pytest.fixture(scope="session")
+def golden(data_folder) -> Path:
+    """A report on the real data whose figures are known: tables/, findings/, headline.json."""
+    folder = data_folder.parent / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"no known report at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def simulated_panel():
     """One simulated market; tests must not change it in place."""
     return simulate_panel(seed=17)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 
 import local_server as ls
 from capitulation import cli
@@ -121,19 +122,6 @@ def rubbish(home: Path) -> list[str]:
     return sorted(path.name for path in [*left, *(home / "tmp").iterdir()])
 
 
-def processes_of(home: Path) -> list[int]:
-    """Living processes that were started with `home` in their environment, this one aside."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            words, state = (path / "environ").read_bytes(), (path / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if f"CAPITULATION_HOME={home}\0".encode() in words and state != "Z" and int(path.name) != os.getpid():
-            found.append(int(path.name))
-    return found
-
-
 def wait_until(condition, seconds: float = 30.0, what: str = "nothing happened in time") -> None:
     """Return when `condition()` holds; fail after `seconds`."""
     end = time.monotonic() + seconds
@@ -143,8 +131,14 @@ def wait_until(condition, seconds: float = 30.0, what: str = "nothing happened i
 
 
 def no_process_left(home: Path) -> None:
-    """Fail where a process of `home` lives on."""
-    wait_until(lambda: not processes_of(home), what="processes were left behind")
+    """Fail where a process that was started with `home` in its environment lives on, this one aside."""
+
+    def alive() -> bool:
+        found = [process for process in psutil.process_iter(["environ", "status"]) if process.pid != os.getpid()]
+        ours = [process for process in found if (process.info["environ"] or {}).get("CAPITULATION_HOME") == str(home)]
+        return any(process.info["status"] != psutil.STATUS_ZOMBIE for process in ours)
+
+    wait_until(lambda: not alive(), what="processes were left behind")
 
 
 def one_error_line(err: str) -> str:

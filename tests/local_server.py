@@ -24,8 +24,9 @@ import pytest
 from capitulation.data import snapshots
 from panels import steady_panel
 
-METRICS = ("HashRate", "BlkCnt", "IssTotNtv", "FeeTotNtv", "PriceUSD", "IssTotUSD")
-CATALOG, API, CSV = "/cm/catalog-v2/asset-metrics", "/cm/timeseries/asset-metrics", "/csv/btc.csv"
+METRICS = {"hash_rate_ehs": "HashRate", "block_count": "BlkCnt", "issuance_btc": "IssTotNtv", "fees_btc": "FeeTotNtv"}
+METRICS |= {"price_usd": "PriceUSD"}
+API, CSV = "/cm/timeseries/asset-metrics", "/csv/btc.csv"
 CHARTS, MEMPOOL = "/charts", "/mempool/v1/mining/hashrate/all"
 
 
@@ -42,10 +43,7 @@ def made_panel(days: int = 400, start: str = "2022-01-01", seed: int = 5, end: s
 
 def metric_frame(panel: pd.DataFrame) -> pd.DataFrame:
     """The panel under Coin Metrics' names and units (hash rate in TH/s)."""
-    columns = dict(
-        zip(["hash_rate_ehs", "block_count", "issuance_btc", "fees_btc", "price_usd"], METRICS, strict=False)
-    )
-    frame = panel[list(columns)].rename(columns=columns)
+    frame = panel[[*METRICS]].rename(columns=METRICS)
     return frame.assign(HashRate=frame["HashRate"] * 1e6, IssTotUSD=frame["IssTotNtv"] * frame["PriceUSD"])
 
 
@@ -58,28 +56,20 @@ def coinmetrics_csv(panel: pd.DataFrame) -> bytes:
 
 def coinmetrics_rows(panel: pd.DataFrame) -> list[dict]:
     """One record per day as the API gives it: numbers as text, missing keys for missing values."""
-    frame = metric_frame(panel)
     rows = []
-    for day, values in zip(frame.index, frame.to_dict("records"), strict=True):
-        known = {name: repr(float(value)) for name, value in values.items() if pd.notna(value)}
+    for day, values in metric_frame(panel).iterrows():
+        known = {name: repr(float(value)) for name, value in values.dropna().items()}
         rows.append({"asset": "btc", "time": f"{day:%Y-%m-%d}T00:00:00.000000000Z", **known})
     return rows
 
 
 def coinmetrics_page(rows: list[dict], token: str = "") -> bytes:
     """One page of the API."""
-    more = {"next_page_token": token, "next_page_url": f"https://example.org/next?next_page_token={token}"}
-    return json.dumps({"data": rows, **(more if token else {})}).encode()
-
-
-def coinmetrics_catalog(metrics: tuple[str, ...] = METRICS) -> bytes:
-    """The catalog's answer, one asset."""
-    rows = [{"metric": name, "frequencies": [{"frequency": "1d", "community": True}]} for name in metrics]
-    return json.dumps({"data": [{"asset": "btc", "metrics": rows}]}).encode()
+    return json.dumps({"data": rows, **({"next_page_token": token} if token else {})}).encode()
 
 
 def seconds(index: pd.DatetimeIndex) -> list[int]:
-    return [int(day.timestamp()) for day in index]
+    return index.as_unit("s").asi8.tolist()
 
 
 def blockchain_chart(values: pd.Series, unit: str) -> bytes:
@@ -100,8 +90,8 @@ def blockchain_charts(panel: pd.DataFrame) -> dict[str, bytes]:
 
 def mempool_answer(panel: pd.DataFrame) -> bytes:
     """mempool.space's answer: hash rates stamped one day late, difficulty as steps."""
-    stamps = seconds(panel.index + pd.Timedelta(days=1))
-    rates = [{"timestamp": t, "avgHashrate": float(h) * 1e18} for t, h in zip(stamps, panel.hash_rate_ehs, strict=True)]
+    stamps = zip(seconds(panel.index + pd.Timedelta(days=1)), panel["hash_rate_ehs"], strict=True)
+    rates = [{"timestamp": when, "avgHashrate": float(rate) * 1e18} for when, rate in stamps]
     changed = panel["difficulty"][panel["difficulty"].pct_change().abs().fillna(1) > 1e-9]
     steps = [{"time": t, "difficulty": d} for t, d in zip(seconds(changed.index), changed, strict=True)]
     return json.dumps({"hashrates": rates, "difficulty": steps, "currentHashrate": 1}).encode()
@@ -109,8 +99,8 @@ def mempool_answer(panel: pd.DataFrame) -> bytes:
 
 def be_quick(monkeypatch, timeout: float = 0.6) -> None:
     """Time limits of a fetch as a test can wait for them."""
-    retries = {"attempts": 3, "timeout": timeout, "wait_initial": 0.01, "wait_max": 1.0, "wait_jitter": 0.01}
-    for name, value in {"RETRIES": retries, "CONNECT_SECONDS": 1.0, "READ_SECONDS": 0.4}.items():
+    limits = {"TRIES": 3, "TOTAL_SECONDS": timeout, "FIRST_WAIT": 0.01, "LONGEST_WAIT": 1.0}
+    for name, value in {**limits, "CONNECT_SECONDS": 1.0, "READ_SECONDS": 0.4}.items():
         monkeypatch.setattr(snapshots, name, value)
 
 
@@ -168,7 +158,6 @@ class LocalServer:
 
     def serve_all(self, panel: pd.DataFrame) -> None:
         """Every provider answers well, with `panel`'s market."""
-        self.serve(CATALOG, reply(body=coinmetrics_catalog()))
         self.serve(API, reply(body=coinmetrics_page(coinmetrics_rows(panel))))
         self.serve(CSV, reply(body=coinmetrics_csv(panel)))
         self.serve(MEMPOOL, reply(body=mempool_answer(panel)))
@@ -201,16 +190,12 @@ def reply(code: int = 200, body: bytes = b"", **headers: str) -> Behaviour:
     return play
 
 
-def drip(body: bytes) -> Behaviour:
+def drip(handler: Handler) -> None:
     """One byte at a time, each within the read time-out, far too slow together."""
-
-    def play(handler: Handler) -> None:
-        handler.head(200, {"Content-Length": str(len(body))})
-        for index in range(len(body)):
-            handler.wfile.write(body[index : index + 1])
-            time.sleep(0.2)
-
-    return play
+    handler.head(200, {"Content-Length": "1000"})
+    for _ in range(1000):
+        handler.wfile.write(b"x")
+        time.sleep(0.2)
 
 
 def cut_short(body: bytes, reset: bool = False) -> Behaviour:
@@ -227,20 +212,11 @@ def cut_short(body: bytes, reset: bool = False) -> Behaviour:
     return play
 
 
-def endless() -> Behaviour:
+def endless(handler: Handler) -> None:
     """A body without end."""
-
-    def play(handler: Handler) -> None:
-        handler.head(200, {})
-        while True:
-            handler.wfile.write(b"x" * 65536)
-
-    return play
-
-
-def silent(pause: float = 5.0) -> Behaviour:
-    """Accepts and says nothing."""
-    return lambda handler: time.sleep(pause)
+    handler.head(200, {})
+    while True:
+        handler.wfile.write(b"x" * 65536)
 
 
 @contextlib.contextmanager

@@ -9,12 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
@@ -216,18 +215,13 @@ def lab(tmp_path_factory):
 
 
 def ask(facts: dict, path: str, token: str = "") -> tuple[int, str, str]:
-    """Status, path after redirects and body of an answer of the server."""
+    """Status, path after redirects and body of an answer of the server; 0 where it does not answer yet."""
     head = {"Authorization": f"token {token}"} if token else {}
     try:
-        with urllib.request.urlopen(
-            urllib.request.Request(facts["url"] + path, headers=head), timeout=SECONDS
-        ) as answer:
-            return answer.status, urlsplit(answer.url).path, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, urlsplit(error.url).path, error.read().decode()
-    except urllib.error.URLError:
+        answer = httpx.get(facts["url"] + path, headers=head, follow_redirects=True, timeout=SECONDS, trust_env=False)
+    except httpx.TransportError:
         return 0, "", ""
+    return answer.status_code, answer.url.path, answer.text
 
 
 def connected(facts: dict) -> bool:

@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"!?\[(?:[^\]\\]|\\.)*\]\(([^)\s]+)\)")
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) `z`"
-README = "".join(
-    f"<!-- generated:{name} -->\nold\n<!-- end:{name} -->\n" for name in ("finding", "pages", "parameters")
-)
+README = "".join(f"<!-- generated:{name} -->\nold\n<!-- end:{name} -->\n" for name in ("finding", "parameters"))
 SHOW = f"""{OPEN}
 import pandas as pd
 page.finding({HOSTILE!r})

@@ -1,4 +1,4 @@
-"""Rules and episodes: by hand, against slow versions, one's own rule in every table, and the golden tables."""
+"""Rules and episodes: by hand, against slow versions, one's own rule in every table, the real capitulations."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capitulation.errors import InputError
-from capitulation.mining import difficulty, economics, hashrate, rules, trend
+from capitulation.mining import difficulty, economics, hashrate, rules
 from capitulation.mining import episodes as ep
 from panels import mined_panel, steady_panel
 
@@ -123,7 +123,7 @@ def test_unknown_names_are_refused_with_the_nearest_known(mined):
 
 
 def test_each_rule_is_its_definition_written_out(mined, applied):
-    states, measure = applied.states, {name: rules.rule_measure(mined, name)["measure"] for name in rules.RULES}
+    states, measure = applied.states, {name: rule.compute(mined)["measure"] for name, rule in rules.RULES.items()}
     mean, at = mined["hash_rate_ehs"].rolling(30).mean(), 800
     for days in (30, 90):
         np.testing.assert_allclose(measure[f"hash_rate_growth_{days}d"], mean / mean.shift(days) - 1, atol=1e-12)
@@ -179,46 +179,8 @@ def test_an_own_rule_is_taken_up_by_every_table(mined, own_rule):
             rules.rule("another")(wrong)
 
 
-@pytest.fixture(scope="module")
-def golden(data_folder):
-    folder = data_folder.parent / "golden" / "tables"
-    if not folder.is_dir():
-        pytest.skip(f"no golden tables at {folder}")
-    return lambda name: pd.read_csv(folder / f"{name}.csv")
-
-
-@pytest.fixture(scope="module")
-def real(real_panel):
-    return ep.apply_rules(real_panel)
-
-
-def test_real_episodes_are_the_golden_ones(real, golden):
-    mine, listed = real.episodes, golden("episodes")
-    for column in ("start", "end", "buy_date"):
-        listed[column] = pd.to_datetime(listed[column])
-    pd.testing.assert_frame_equal(mine, listed, check_dtype=False, rtol=1e-9)
-    shares = real.states.loc["2014-01-01":].mean().astype(float)
-    np.testing.assert_allclose(shares, golden("definitions")["share_of_days"], rtol=1e-9)
-    assert [one.says for one in rules.RULES.values()] == golden("definitions")["rule"].tolist()
-    assert [one.source for one in rules.RULES.values()] == golden("definitions")["source"].tolist()
-
-
-def test_real_tables_are_the_golden_ones(real_panel, golden):
-    daily, ribbon, money = golden("daily"), hashrate.hash_ribbons(real_panel), economics.economics(real_panel)
-    pairs = {"hash_rate_fast_ehs": ribbon["fast"], "ribbon_gap": ribbon["gap"], "ribbon_gap_z": ribbon["gap_z"]}
-    pairs |= {name: money[name] for name in ("hashprice_usd_ph_day", "fee_share", "puell_multiple")}
-    pairs["falling_probability"] = trend.falling_probability(real_panel)
-    for name, mine in pairs.items():
-        np.testing.assert_allclose(mine, daily[name], rtol=1e-9, atol=1e-12, err_msg=name)
-    assert hashrate.ribbon_state(ribbon).tolist() == daily["ribbon_state"].tolist()
-    assert ribbon["inverted"].fillna(False).tolist() == daily["in_capitulation"].tolist()
-    pd.testing.assert_frame_equal(hashrate.drawdown_noise(real_panel), golden("drawdown_noise"), rtol=1e-9)
-    adjusted, listed = difficulty.adjustments(real_panel), golden("retargets")
-    pd.testing.assert_frame_equal(adjusted.assign(date=listed["date"]), listed, check_dtype=False, rtol=1e-9)
-
-
-def test_known_capitulations_have_their_known_days(real):
-    table = real.episodes[real.episodes["definition"] == "hash_ribbons"]
+def test_known_capitulations_have_their_known_days(real_panel):
+    table = ep.episodes(hashrate.hash_ribbons(real_panel)["inverted"], real_panel)
     late = table[table["start"] >= "2025-11-01"]
     assert late["start"].dt.strftime("%F").tolist() == ["2025-11-25", "2025-11-29", "2026-01-06"]
     assert late["days"].tolist() == [3, 36, 51]

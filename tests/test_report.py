@@ -109,13 +109,6 @@ def test_no_path_of_this_machine_and_no_secret_is_published(made):
 
 def test_only_what_changed_runs_again(home):
     write_notebook(home, "10-a-b", "# A", OPEN + "page.save_table(page.panel.head(2).reset_index(), 'a')")
-    write_notebook(
-        home,
-        "20-c-d",
-        "# C",
-        OPEN + "page.save_json('b', {'fast': page.rules['fast_days']})",
-        parameters="data = as_of = ''",
-    )
     fast = OPEN + "page.save_json('b', {'fast': page.rules['fast_days']})"
     write_notebook(home, "20-c-d", "# C", fast, parameters='data = ""\nas_of = ""')
 
@@ -263,7 +256,7 @@ def test_differences_of_frames():
 def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):
     """A run may be called a.zip-b: what it leaves begins like the leftovers of a's bundle."""
     reports = two / "reports"
-    (reports / ".a.zip-99").write_text("left behind by a killed process")
+    (reports / ".a.zip.partial").write_text("left behind by a killed process")
     (reports / ".a.zip-b.staging-7").mkdir()
     path = bundle("a")
     first = path.read_bytes()

@@ -1,5 +1,7 @@
 """Robustness: slow independent versions, closed forms, planted effects that must be found and noise that must not."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,12 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from capitulation.data.sources import PROVIDERS
+from capitulation.errors import DataError
 from capitulation.mining.episodes import apply_rules, runs
 from capitulation.mining.hashrate import rolling_mean
 from capitulation.study import robustness as rob
 from capitulation.study.chance import max_rotation_test, rotation_test
+from capitulation.study.events import beside_any_day
 from capitulation.study.returns import event_marks, outcomes
-from capitulation.study.trading import backtest, performance
+from capitulation.study.tables import family_table
 
 N, HORIZONS = 1500, (30, 90)
 
@@ -39,37 +43,52 @@ def planted(seed: int = 0, **how) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
 def test_curve_holds_every_choice_and_each_equals_the_test_made_alone():
     panel, events = market(3)
     silent = {**events, ("silent", "start"): panel.index[:0]}
-    curve = rob.specification_curve(panel, silent, HORIZONS, starts=["2015-01-01"], lags=[0, 5])
-    assert len(curve) == 7 * 2 * 2 * 3  # rules with events x horizons x starts and lags with those of the study
+    curve = rob.specification_curve(panel, silent, HORIZONS, 5, "2015-01-01")
+    choices = itertools.product(HORIZONS, {*rob.CURVE_LAGS, 5}, {*rob.SAMPLE_STARTS, "2015-01-01"})
+    samples = [outcomes(panel, days, lag, start).index for days, lag, start in choices]
+    assert len(curve) == sum(event_marks(index, days).any() for index in samples for days in events.values()) > 200
     assert curve["excess_log"].is_monotonic_increasing
     assert curve["rank"].tolist() == list(range(1, len(curve) + 1))
-    for row in curve.iloc[::7].itertuples():
-        days = events[row.definition, row.anchor]
-        alone = rob.excess_after(panel, days, row.horizon_days, row.lag_days, row.sample_start)
-        assert [getattr(row, name) for name in alone] == pytest.approx(list(alone.values()), abs=1e-12)
+    for row in curve.iloc[::17].itertuples():
+        returns = outcomes(panel, row.horizon_days, row.lag_days, row.sample_start)
+        alone = beside_any_day(returns, events[row.definition, row.anchor], row.horizon_days)
+        names = ("n_events", "n_clusters", "excess_log", "p_rotation")
+        assert [getattr(row, name) for name in names] == pytest.approx([alone[name] for name in names], abs=1e-12)
+        assert (row.base_log, row.mean_log) == pytest.approx((returns.mean(), returns.mean() + alone["excess_log"]))
     assert rob.specification_curve(panel, {("silent", "start"): panel.index[:0]}).empty
 
 
 def test_curve_test_equals_brute_force_finds_a_planted_effect_and_keeps_its_level():
     panel, events = market(1, effect=0.01)
-    found = rob.curve_test(panel, events, HORIZONS, lags=[1])
+    found = rob.curve_test(panel, events, HORIZONS)
     z = []
-    for horizon in HORIZONS:
-        returns = np.log(panel["price_usd"]).diff(horizon).shift(-horizon - 1).to_numpy()
+    for horizon, lag in itertools.product(HORIZONS, rob.CURVE_LAGS):
+        returns = np.log(panel["price_usd"]).diff(horizon).shift(-horizon - lag).to_numpy()
         centred = np.nan_to_num(returns - np.nanmean(returns))
         for days in events.values():
             marks = panel.index.isin(days)
             sums = np.array([centred[np.roll(marks, k)].sum() for k in range(N)])
             z.append(sums / sums.std())
     shares = (np.array(z) > 0).mean(axis=0)
-    assert found[:2] == (14, shares[0])
+    assert (found.n_specifications, found.share_above) == (7 * 2 * 4, shares[0])
     assert found.p_share == (shares >= shares[0]).mean()
     assert found.median_z == pytest.approx(np.median(z, axis=0)[0], abs=1e-9)
     assert rob.curve_test(panel, {("planted", "recovery"): events["planted", "recovery"]}).p_median < 0.02
-    p = np.array([rob.curve_test(*market(seed), HORIZONS, lags=[1]).p_median for seed in range(40)])
-    assert 0.3 < p.mean() < 0.7
-    assert (p < 0.1).mean() <= 0.25
-    assert rob.curve_test(panel, {("silent", "start"): panel.index[:0]}).n_specifications == 0
+    p = np.array([rob.curve_test(*market(seed), HORIZONS).p_median for seed in range(40)])
+    assert 0.3 < p.mean() < 0.7 and (p < 0.1).mean() <= 0.25
+    nothing = rob.curve_test(panel, {("silent", "start"): panel.index[:0]})
+    assert nothing.n_specifications == 0 and np.isnan(nothing.p_median)
+
+
+def test_the_family_ranks_the_planted_rule_first_and_charges_for_the_others():
+    panel, events = market(2, effect=0.01)
+    found = family_table(panel, events)
+    best, alone = found.iloc[0], rotation_test(outcomes(panel, 90), events["planted", "recovery"])
+    assert (best["definition"], best["n_family"]) == ("planted", 7)
+    assert best[["excess_log", "p_rotation"]].tolist() == pytest.approx([alone.excess, alone.p], abs=1e-12)
+    assert (found["p_family"] >= found["p_rotation"] - 1e-12).all() and best["p_family"] < 0.05
+    with pytest.raises(DataError, match="sample_start=2018-01-20"):
+        family_table(panel, events, since="2018-01-20")
 
 
 def test_providers_that_agree_and_one_without_price(simulated_panel):
@@ -107,9 +126,7 @@ def test_prequential_equals_a_day_by_day_version_and_leaves_open_what_is_open():
     np.testing.assert_allclose(table[["forecast", "baseline"]], list(day_by_day(panel, days, 30, 1)), atol=1e-9)
     np.testing.assert_allclose(table["outcome"], np.log(panel["price_usd"]).diff(30).shift(-31).reindex(days))
     last = table.iloc[-1]
-    assert np.isfinite(last["forecast"])
-    assert np.isnan(last["outcome"])
-    assert last["better"] is pd.NA
+    assert np.isfinite(last["forecast"]) and np.isnan(last["outcome"]) and last["better"] is pd.NA
 
 
 def test_score_by_hand_and_of_moved_signals():
@@ -134,8 +151,7 @@ def test_score_by_hand_and_of_moved_signals():
 
 def test_a_lasting_effect_is_forecast_noise_is_not_and_no_signal_has_no_score():
     strong = rob.prequential_score(*planted(11, effect=0.01, n_events=25))
-    assert strong.r2 > 0
-    assert strong.p_rotation < 0.05
+    assert strong.r2 > 0 and strong.p_rotation < 0.05
     assert 0.3 < np.mean([rob.prequential_score(*planted(seed)).p_rotation for seed in range(30)]) < 0.7
     panel, _ = market()
     assert rob.prequential(panel, panel.index[:0]).empty
@@ -162,15 +178,6 @@ def test_cutting_the_real_file_changes_no_past_forecast(real_panel):
         pd.testing.assert_frame_equal(part[kept.columns], kept, check_exact=True)
 
 
-PAIRS = rob.pair_grid(range(2, 30, 5), range(10, 60, 11))
-
-
-def series(n: int = 900, seed: int = 0) -> list[pd.Series]:
-    """A signal and a price."""
-    steps = np.random.default_rng(seed).normal(0.001, 0.03, (2, n))
-    return [pd.Series(walk, pd.date_range("2014-01-01", periods=n)) for walk in 50 * np.exp(steps.cumsum(axis=1))]
-
-
 def one_pair(signal, fast, slow):
     """Episodes of one pair through the library's one-at-a-time functions."""
     quick, calm = rolling_mean(signal, int(fast)), rolling_mean(signal, int(slow))
@@ -179,54 +186,33 @@ def one_pair(signal, fast, slow):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 30), st.sampled_from([0, 0.1, 0.4]), st.integers(20, 120))
-def test_crossings_equal_the_runs_with_missing_days(seed, slow, share_missing, n):
-    signal = series(n, seed)[0].mask(np.random.default_rng(seed).random(n) < share_missing)
-    [(_, fasts, pair, start, recovery)] = rob.crossings(signal, [(fast, slow) for fast in range(1, slow)])
-    for k, fast in enumerate(fasts):
-        expected, ends = one_pair(signal, fast, slow), recovery[pair == k]
-        assert signal.index[start[pair == k]].tolist() == expected["start"].tolist()
-        assert signal.index[ends[ends < n]].tolist() == expected["end"].dropna().tolist()
-        assert (ends == n).tolist() == expected["ongoing"].tolist()
-
-
-@pytest.mark.parametrize("case", ["plain", "late sample", "costs", "late price, missing signal", "missing price"])
-def test_every_pair_equals_the_library_one_at_a_time(case):
-    lag, since, fee = {"late sample": (1, "2014-06-01", 0.0), "costs": (3, "2015-01-01", 25.0)}.get(case, (0, "", 0.0))
-    signal, price = series(seed=4)
-    if case.startswith("late price"):
-        signal.iloc[[300, 301, 500]], price.iloc[:50] = np.nan, np.nan
-    price = price.mask(np.arange(900) % 97 == 96) if case == "missing price" else price
-    sample = price.loc[since:].loc[price.first_valid_index() :] if since else price.loc[price.first_valid_index() :]
-    for row in rob.sweep(signal, price, [*PAIRS, (5, 1000)], lag, since, fee_bps=fee).to_dict("records"):
-        found = one_pair(signal, row["fast_days"], row["slow_days"])
-        assert (row["n_starts"], row["n_recoveries"]) == (len(found), found["end"].notna().sum())
-        run = performance(*backtest(sample, found["end"], exits=found["start"], lag=lag, fee_bps=fee))
-        for name in ("n_trades", "total_return", "sharpe"):
-            assert row[name] == pytest.approx(run[name], rel=1e-9, abs=1e-9, nan_ok=True), name
-
-
-def test_sweep_counts_inverted_days_and_refuses_what_makes_no_pair():
-    signal, price = series(seed=8)
-    table = rob.sweep(signal, price, [(5, 20)], since="2015-01-01")
-    inverted = (rolling_mean(signal, 5) < rolling_mean(signal, 20)).loc["2015-01-01":]
-    assert table["share_inverted"].item() == pytest.approx(inverted.mean())
+def test_recoveries_of_all_pairs_equal_the_runs_of_each_with_missing_days(seed, slow, share_missing, n):
+    rng = np.random.default_rng(seed)
+    signal = pd.Series(np.exp(rng.normal(0, 0.03, n).cumsum()), pd.date_range("2014-01-01", periods=n))
+    signal = signal.mask(rng.random(n) < share_missing)
+    pairs = [(fast, slow) for fast in range(1, slow)] + [(5, 1000)]
+    for pair, marks in zip(pairs, rob.recovery_marks(signal, pairs), strict=True):
+        assert signal.index[marks].tolist() == one_pair(signal, *pair)["end"].dropna().tolist()
     with pytest.raises(ValueError, match=r"\(9, 9\)"):
-        rob.sweep(signal, price, [(9, 9)])
+        rob.recovery_marks(signal, [(1, 2), (9, 9)])
 
 
 def test_window_grid_equals_the_single_test_and_the_family_test():
-    signal, price = series(seed=7)
-    panel = pd.DataFrame({"hash_rate_ehs": signal, "price_usd": price})
-    table = rob.window_grid(panel, 11, 47, 60, 1, "2014-03-01", fast=range(2, 30, 9), slow=[10, 40, 1000])
-    assert list(zip(table["fast_days"], table["slow_days"], strict=True))[:4] == [(2, 10), (2, 40), (11, 40), (20, 40)]
-    assert table.loc[table["chosen"], ["fast_days", "slow_days"]].to_numpy().tolist() == [[11, 47]]
-    assert table.loc[table["slow_days"] == 1000, ["excess_log", "z", "p_rotation", "p_family"]].isna().all(axis=None)
-    live, returns, marks = table[table["n_events"] > 0], outcomes(price, 60, 1, "2014-03-01"), []
-    for row in live.itertuples():
-        ends = one_pair(signal, row.fast_days, row.slow_days)["end"]
+    panel, _ = market(7)
+    panel["hash_rate_ehs"], returns, marks = market(8)[0]["price_usd"], outcomes(panel, 60, 1, "2014-03-01"), []
+    pairs = [(20, 40), (2, 10), (2, 1000), (2, 40), (11, 40)]
+    table = rob.window_grid(panel, 11, 47, 60, 1, "2014-03-01", pairs=pairs)
+    assert table[["fast_days", "slow_days"]].to_numpy().tolist() == [
+        *([2, 10], [2, 40], [11, 40], [20, 40], [11, 47], [2, 1000])
+    ]
+    assert table["chosen"].tolist() == [False] * 4 + [True, False]
+    for row in table.itertuples():
+        ends = one_pair(panel["hash_rate_ehs"], row.fast_days, row.slow_days)["end"]
         marks.append(event_marks(returns.index, ends))
         alone = rotation_test(returns, ends)
-        assert (row.n_events, row.excess_log, row.p_rotation) == pytest.approx((alone.n, alone.excess, alone.p))
+        assert (row.n_events, row.excess_log, row.p_rotation) == pytest.approx(
+            (alone.n, alone.excess, alone.p), nan_ok=True
+        )
     family = max_rotation_test(returns, np.array(marks))
-    np.testing.assert_allclose(live["z"], family.z, atol=1e-9)
-    np.testing.assert_allclose(live["p_family"], family.p_family, atol=1e-12)
+    np.testing.assert_allclose(table["z"], family.z, atol=1e-9)
+    np.testing.assert_allclose(table["p_family"], family.p_family, atol=1e-12)

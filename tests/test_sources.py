@@ -62,16 +62,9 @@ def test_difficulty_given_is_taken_and_a_day_without_blocks_has_none():
     assert parsed[["hash_rate_ehs", "difficulty"]].iloc[5].isna().all()
 
 
-def test_blockchain_com_hash_rate_is_read_in_the_unit_it_states():
-    chart = {"hash-rate.json": ls.blockchain_chart(PANEL.hash_rate_ehs * 1e9, "GH/s")}
-    parsed = parse_blockchain_com(FILES["blockchain_com"][1] | chart)
-    np.testing.assert_allclose(parsed.hash_rate_ehs, PANEL.hash_rate_ehs)
-
-
 BAD_CHARTS = {
     "no values": (b'{"status": "ok", "values": []}', "holds no values"),
     "no list": (b'{"status": "ok", "values": {}}', "is no list of records"),
-    "unknown unit": (b'{"unit": "MW", "values": [{"x": 1640995200, "y": 1}]}', "unknown unit 'MW'"),
     "points without y": (b'{"unit": "TH/s", "values": [{"x": 1640995200}]}', "column y is missing"),
     "HTML": (b"<html></html>", "HTML page"),
     "nested too deeply": (b"[" * 200_000, "not complete JSON"),
@@ -100,7 +93,6 @@ TOKEN = re.compile(rb"\"[^\"]*\"|[-+.0-9e]+|\[[^\[\]]*\]|\{[^{}]*\}")
 FUZZED = {
     f"{source} {file}": (PROVIDERS[source].parse, files, file) for source, files in FILES.values() for file in files
 }
-FUZZED["catalog"] = (lambda files: sources.offered_metrics(files[""]), {"": ls.coinmetrics_catalog()}, "")
 
 
 @pytest.mark.parametrize("name", FUZZED)
@@ -118,7 +110,7 @@ def test_any_change_gives_a_valid_panel_or_one_line(name, at, length, new):
         (begin, end), new = tokens[min(int(at**3 * len(tokens)), len(tokens) - 1)].span(), new.encode()
     try:
         found = parse({**files, file: body[:begin] + new + body[end:]})
-        assert name == "catalog" or validate_panel(found) is found
+        assert validate_panel(found) is found
     except DataError as error:
         assert "\n" not in str(error) and len(str(error)) < 500
 

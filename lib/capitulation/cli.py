@@ -11,20 +11,20 @@ import argparse
 import datetime as dt
 import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from capitulation.data.market import fetch as fetch_snapshot
 from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, one_line
-from capitulation.params import Params, make_params, parse_overrides, read_profile
+from capitulation.params import ANY_PROFILE, Params, load_params, make_params, parse_overrides, read_profile
 from capitulation.paths import notebooks_folder, project_root
-from capitulation.report.run import ENGINES, Options, find_notebooks, make_report, market_for
+from capitulation.report.run import DEFAULT_RUN, ENGINES, Options, find_notebooks, make_report, market_for
 from capitulation.study.present import present_state, status_code, status_text
 
 INTERRUPTED = 130
@@ -36,56 +36,47 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _late(module: str) -> ModuleType:
-    """A module that one command needs, whose imports no other command should wait for."""
-    return import_module(f"capitulation.{module}")
-
-
-def _asked(options: argparse.Namespace) -> tuple[dict[str, Any], set[str]]:
-    """What the user asks for (profile, then SET, then the single options), and what of it beyond the profile."""
-    beyond = parse_overrides(options.set)
-    beyond |= {name: getattr(options, name) for name in ("as_of", "data", "source") if getattr(options, name)}
-    return (read_profile(options.params) if options.params else {}) | beyond, set(beyond)
-
-
-def _params(values: dict[str, Any], options: argparse.Namespace) -> Params:  # type: ignore[valid-type]
-    return make_params(values, f"SET or {one_line(options.params or 'a profile in params/', 80)}")
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """What the user asks for beyond a profile: SET, then the single options."""
+    single = {name: getattr(options, name) for name in ("as_of", "data", "source") if getattr(options, name)}
+    return parse_overrides(options.set) | single
 
 
 def _count(options: argparse.Namespace, name: str, default: int) -> int:
     """A positive whole number in an option, or its default where the option is empty."""
     text = getattr(options, name)
-    if text and (len(text) > 8 or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 10_000_000):
-        raise InputError(f"{name.upper()}={one_line(text, 40)!r}: must be a whole number from 1 to 10000000")
+    if not re.fullmatch(r"0*[1-9][0-9]{0,6}|", text):
+        raise InputError(f"{name.upper()}={one_line(text, 40)!r}: must be a whole number from 1 to 9999999")
     return int(text or default)
 
 
 def _making(options: argparse.Namespace) -> Options:
     """How a report is to be made."""
-    if options.engine and options.engine not in ENGINES:
+    if options.engine not in ("", *ENGINES):
         raise InputError(f"ENGINE={one_line(options.engine, 40)!r}: must be one of {', '.join(ENGINES)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs, force = _count(options, "jobs", cores), options.force not in ("", "0")
-    return Options(jobs, force, options.engine, _count(options, "cell_timeout", 900))
+    return Options(_count(options, "jobs", cores), options.force, options.engine, _count(options, "cell_timeout", 900))
 
 
 def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
-    making, (values, beyond) = _making(options), _asked(options)
+    making, beyond = _making(options), _asked(options)
+    values = read_profile(options.params) | beyond
     declared = {name: value for item in find_notebooks(notebooks_folder()) for name, value in item.declared.items()}
     own = {name: values.pop(name) for name in [*values] if name in declared and name not in Params.model_fields}
     for name, value in own.items():
-        if type(value) is not type(declared[name]) and (type(value), type(declared[name])) != (int, float):
-            kind = type(declared[name]).__name__
-            raise InputError(f"SET {one_line(name, 60)}={one_line(value, 80)}: must be {kind}, as in the notebook")
-    params = _params(values, options)
+        kind = type(declared[name])
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            shown = f"SET {one_line(name, 60)}={one_line(value, 80)}"
+            raise InputError(f"{shown}: must be {kind.__name__}, as in the notebook")
+    params = make_params(values, f"SET or {options.params or ANY_PROFILE}")
     print(make_report(params, options.run, making, own=own, overrides=beyond, progress=_say) / "index.html")
     return 0
 
 
 def fetch(options: argparse.Namespace) -> int:
     """Store a new snapshot of the data."""
-    params = _params(_asked(options)[0], options)
+    params = load_params(options.params, _asked(options))
     if params.data or params.source == "simulated":
         raise InputError("nothing to fetch for DATA=… or SOURCE=simulated; choose SOURCE=auto or a provider")
     print(fetch_snapshot(params.source, progress=_say))
@@ -94,26 +85,20 @@ def fetch(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """Print the present state; with WATCH=1 the exit code says it: 0 expansion, 10 capitulation, 11 recovering."""
-    params = _params(_asked(options)[0], options)
+    params = load_params(options.params, _asked(options))
     market = market_for(params, _say)
-    state = present_state(
-        market.panel,
-        horizons=params.horizons_days,
-        lag=params.entry_lag_days,
-        since=params.sample_start,
-        **params.model_dump(
-            include={"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
-        ),
-    )
+    shown = {"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
+    study = {"horizons": params.horizons_days, "lag": params.entry_lag_days, "since": params.sample_start}
+    state = present_state(market.panel, **study, **params.model_dump(include=shown))
     today = dt.date.fromisoformat(params.as_of) if params.as_of else dt.datetime.now(dt.UTC).date()
     old = (today - market.panel.index[-1].date()).days
     state |= {"source": market.source, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
     state["stale"] = not market.simulated and old > params.max_age_days + STALE_DAYS
-    if options.json not in ("", "0"):
+    if options.json:
         print(json.dumps(state, indent=1, allow_nan=False))
     else:
         print(status_text(state, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
-    return status_code(state) if options.watch not in ("", "0") else 0
+    return status_code(state) if options.watch else 0
 
 
 def lab(options: argparse.Namespace) -> int:
@@ -131,19 +116,20 @@ def compare(options: argparse.Namespace) -> int:
     """What changed between two reports, as a page."""
     if not options.a or not options.b:
         raise InputError("name both reports: make compare A=run1 B=run2")
-    print(_late("report.compare").compare_runs(options.a, options.b, progress=_say))
+    print(import_module("capitulation.report.compare").compare_runs(options.a, options.b, progress=_say))
     return 0
 
 
 def bundle(options: argparse.Namespace) -> int:
     """A zip of a report with its tables."""
-    print(_late("report.compare").bundle(options.run or "latest"))
+    print(import_module("capitulation.report.compare").bundle(options.run or DEFAULT_RUN))
     return 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
     """Rebuild a report from its record and compare every table."""
-    same, text = _late("report.compare").reproduce(options.run or "latest", _making(options), progress=_say)
+    rebuild = import_module("capitulation.report.compare").reproduce
+    same, text = rebuild(options.run or DEFAULT_RUN, _making(options), progress=_say)
     print(text)
     return 0 if same else 1
 
@@ -151,24 +137,22 @@ def reproduce(options: argparse.Namespace) -> int:
 def check_data(options: argparse.Namespace) -> int:
     """Verify every snapshot against its manifest."""
     rows = verify_snapshots()
-    for row in rows:
-        print(row)
+    for status, name, reason in rows:
+        print(f"{status:12} {name}: {reason}")
     if not rows:
         _say("no snapshot in data/raw: nothing to verify; make fetch stores one")
-    return 0 if all(row.good for row in rows) else 1
+    return int(any(status == "refused" for status, _name, _reason in rows))
 
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure every test on simulated markets."""
     repetitions, jobs = _count(options, "repetitions", 2000), _making(options).jobs
-    print(_late("simulate.calibrate").calibrate(repetitions, jobs=jobs, dask=options.dask or None, progress=_say))
+    measure = import_module("capitulation.simulate.calibrate").calibrate
+    print(measure(repetitions, jobs=jobs, dask=options.dask or None))
     return 0
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    function.__name__.replace("_", "-"): function
-    for function in (report, fetch, status, lab, compare, bundle, reproduce, check_data, calibrate)
-}
+COMMANDS = (report, fetch, status, lab, compare, bundle, reproduce, check_data, calibrate)
 OPTIONS = {
     "run": "name of the report",
     "params": "profile: a YAML file, or a name in params/",
@@ -187,23 +171,26 @@ OPTIONS = {
     "dask": "address of a Dask scheduler",
     "repetitions": "simulated markets per world",
 }
+SWITCHES = ("force", "json", "watch")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or the error's own."""
     root = argparse.ArgumentParser(prog="capitulation", description=str(__doc__).splitlines()[0])
-    commands = root.add_subparsers(dest="command", required=True, metavar="command")
-    for name, function in COMMANDS.items():
-        command = commands.add_parser(name, help=function.__doc__)
+    commands = root.add_subparsers(required=True, metavar="command")
+    for function in COMMANDS:
+        command = commands.add_parser(function.__name__.replace("_", "-"), help=function.__doc__)
+        command.set_defaults(function=function)
         for option, text in OPTIONS.items():
             command.add_argument(f"--{option.replace('_', '-')}", default=os.environ.get(option.upper(), ""), help=text)
     options, options.rest = root.parse_known_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended politely as by Ctrl-C: everything is put away
+    vars(options).update({name: getattr(options, name) not in ("", "0") for name in SWITCHES})
+    for number in (signal.SIGINT, signal.SIGTERM):  # ended politely either way: everything is put away
+        signal.signal(number, signal.default_int_handler)
     try:
-        if options.rest and options.command != "lab":
-            shown = one_line(options.rest[0], 80)
-            raise InputError(f"unknown option {shown!r}; see: capitulation {options.command} --help")
-        return COMMANDS[options.command](options)
+        if options.rest and options.function is not lab:
+            raise InputError(f"unknown option {one_line(options.rest[0], 80)!r}; --help lists those that are known")
+        return options.function(options)
     except CapitulationError as error:
         _say(f"error: {one_line(error, 1000)}")
         return error.exit_code
@@ -218,5 +205,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -11,7 +11,6 @@ import difflib
 import io
 import os
 import re
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +25,7 @@ from capitulation.words import ANCHOR_WORDS
 
 GENESIS_DAY = dt.date(2009, 1, 3)
 MAX_PROFILE_BYTES = 100_000
+ANY_PROFILE = "a profile in params/"
 SAVED = "# Saved from a notebook: what differs from the defaults."
 
 Definition = Literal[tuple(RULES)]  # type: ignore[valid-type]
@@ -102,11 +102,10 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
         for small, large in (("fast_days", "slow_days"), ("price_fast_days", "price_slow_days")):
             if getattr(self, small) >= getattr(self, large):
                 raise ValueError(f"{small}={getattr(self, small)} must be smaller than {large}={getattr(self, large)}")
-        horizon = self.primary_horizon_days
         if self.retargets_k > self.retargets_n:
             raise ValueError(f"retargets_k={self.retargets_k} must not exceed retargets_n={self.retargets_n}")
-        if horizon not in self.horizons_days:
-            raise ValueError(f"primary_horizon_days={horizon} must be one of horizons_days={self.horizons_days}")
+        if (days := self.primary_horizon_days) not in self.horizons_days:
+            raise ValueError(f"primary_horizon_days={days} must be one of horizons_days={self.horizons_days}")
         if self.as_of and self.as_of <= self.sample_start:
             raise ValueError(f"as_of={self.as_of} must be after sample_start={self.sample_start}")
         if self.data and self.source != "auto":
@@ -136,13 +135,11 @@ def shared_settings(params: Params) -> dict[str, dict[str, Any]]:  # type: ignor
 
 
 def _shown(value: Any) -> str:
-    """A value on one short line, whatever its size: nested far, or with more digits than Python writes."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxother = 80
+    """A value on one short line, whatever its size."""
     try:
-        return one_line(short.repr(value), 80)
-    except ValueError:
-        return f"a number of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+        return one_line(repr(value), 80)
+    except (ValueError, RecursionError):
+        return f"{type(value).__name__} too long to write"
 
 
 def make_params(values: Mapping[str, Any] | None = None, where: str = "the call") -> Params:  # type: ignore[valid-type]
@@ -183,22 +180,23 @@ def parse_overrides(text: str) -> dict[str, Any]:
     return pairs
 
 
-def read_profile(profile: str | Path) -> dict[str, Any]:
+def read_profile(profile: str | Path | None) -> dict[str, Any]:
     """The mapping in a profile: a path, or the bare name of a file in params/ (`quick` is params/quick.yml)."""
+    if not profile:
+        return {}
     path, where = Path(profile), f"PARAMS={one_line(profile, 120)}"
     if path.suffix not in (".yml", ".yaml") and "/" not in str(profile):
         path = params_folder() / f"{profile}.yml"
     try:
         if path.exists() and (not path.is_file() or path.stat().st_size > MAX_PROFILE_BYTES):
             raise OSError(0, "not a short regular file")
-        text = path.read_text(encoding="utf-8")
+        values = _read_yaml(path.read_text(encoding="utf-8"), where) or {}
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not readable as UTF-8 text"
         raise InputError(f"{where}: {reason}; name a YAML file such as params/quick.yml") from None
-    values = _read_yaml(text, where)
-    if not isinstance(values, dict | None):
+    if not isinstance(values, dict):
         raise InputError(f"{where}: must hold name: value lines, holds {type(values).__name__}")
-    return values or {}
+    return values
 
 
 def load_params(profile: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Params:  # type: ignore[valid-type]
@@ -207,13 +205,7 @@ def load_params(profile: str | Path | None = None, overrides: Mapping[str, Any] 
     >>> load_params(None, {"slow_days": 90}).slow_days
     90
     """
-    where = f"SET or {one_line(profile, 80)}" if profile else "SET or a profile in params/"
-    return make_params({**(read_profile(profile) if profile else {}), **(overrides or {})}, where)
-
-
-def changed_from_default(params: Params) -> dict[str, Any]:  # type: ignore[valid-type]
-    """Name and value of every parameter that differs from its default, in the model's order."""
-    return params.model_dump(exclude_defaults=True)
+    return make_params(read_profile(profile) | dict(overrides or {}), f"SET or {one_line(profile or ANY_PROFILE, 80)}")
 
 
 def save_profile(name: str, values: Mapping[str, Any]) -> str:
@@ -228,7 +220,7 @@ def save_profile(name: str, values: Mapping[str, Any]) -> str:
     if path.exists() and not path.read_text(encoding="utf-8").startswith(SAVED):
         raise InputError(f"profile name {name!r}: params/{name}.yml was not saved from a notebook; choose another name")
     text = io.StringIO()
-    YAML(typ="safe", pure=True).dump(changed_from_default(params), text)
+    YAML(typ="safe", pure=True).dump(params.model_dump(exclude_defaults=True), text)
     part = path.with_name(f".{name}.{os.getpid()}.part")
     part.write_text(f"{SAVED}\n{text.getvalue()}", encoding="utf-8")
     part.replace(path)

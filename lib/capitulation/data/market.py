@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,36 +16,35 @@ import pandas as pd
 
 from capitulation.data import checks, snapshots
 from capitulation.data.panel import DAY, cut, panel_digest, read_panel, validate_panel, write_panel
-from capitulation.data.snapshots import Progress, Snapshot, utc_now
+from capitulation.data.snapshots import Progress, Snapshot
 from capitulation.data.sources import PROVIDERS, read_file
 from capitulation.errors import DataError, InputError, SourceUnavailable, one_line
 
 PANEL_FILE, MARKET_FILE = "panel.csv", "market.json"
 
 
+def utc_now() -> dt.datetime:
+    """The present, UTC, whole seconds."""
+    return dt.datetime.now(dt.UTC).replace(microsecond=0)
+
+
 @dataclass(frozen=True)
 class Market:
-    """A panel and its provenance.
-
-    `source`: a provider's name, "file" or "simulated". `retrieved_at`: UTC time of the fetch, if any. `snapshot`: what
-    identifies the raw data (provider/time, sha256:…, seed:…). `digest`: of the panel as used, cut at as_of. `age_days`:
-    from the panel's last day to as_of, without one since the fetch. `findings`: of the data checks. `files`: name,
-    sha256, bytes (url, query) of each raw file. `others`: the other providers' newest good snapshots (`other_panels`).
-    """
+    """A panel and its provenance."""
 
     panel: pd.DataFrame
-    source: str
+    source: str  # a provider's name, "file" or "simulated"
     simulated: bool
-    retrieved_at: str = ""
-    snapshot: str = ""
-    digest: str = ""
+    retrieved_at: str = ""  # UTC time of the fetch, if any
+    snapshot: str = ""  # what identifies the raw data: provider/time, sha256:…, seed:…
+    digest: str = ""  # of the panel as used, cut at as_of
     licence: str = ""
     attribution: str = ""
-    age_days: float | None = None
+    age_days: float | None = None  # from the last day to as_of, without one since the fetch (negative: a wrong clock)
     notes: tuple[str, ...] = ()
-    findings: tuple[Mapping[str, Any], ...] = ()
-    files: tuple[Mapping[str, Any], ...] = ()
-    others: tuple[str, ...] = ()
+    findings: tuple[Mapping[str, Any], ...] = ()  # of the data checks
+    files: tuple[Mapping[str, Any], ...] = ()  # name, sha256, bytes (url, query) of each raw file
+    others: tuple[str, ...] = ()  # the other providers' newest good snapshots, see `other_panels`
 
 
 def load_market(
@@ -70,46 +70,41 @@ def load_market(
     """
     if source not in ("auto", "simulated", *PROVIDERS):
         raise InputError(f"source={one_line(source, 40)}: not one of auto, simulated, {', '.join(PROVIDERS)}")
-    stored = partial(_from_provider, as_of=as_of, max_age_days=max_age_days, progress=progress)
-
-    def simulated(*notes: str) -> Market:
-        facts = {"snapshot": f"seed:{simulation_seed}", "attribution": "simulated market, not real data"}
-        return Market(simulate(simulation_seed), "simulated", True, **facts, notes=notes)
-
+    wanted, note = {"as_of": as_of, "max_age_days": max_age_days, "progress": progress}, ""
     if snapshot:
-        found = snapshots.find_snapshot(snapshot)
-        market = _from_snapshot(found, snapshot_panel(found))
+        market = _stored(snapshots.find_snapshot(snapshot))
     elif data:
         market = _from_file(data)
-    elif source == "simulated":
-        market = simulated()
-    elif source != "auto":
-        try:
-            market = stored(source, offline=offline)
-        except (SourceUnavailable, DataError) as error:
-            raise type(error)(f"SOURCE={source}: {error}") from None
+    elif source in PROVIDERS:
+        market = _from_provider(source, offline=offline, **wanted)
     else:
-        try:
-            market = stored("coinmetrics", offline=offline)
-        except (SourceUnavailable, DataError) as first:
-            try:  # mempool.space has no price
-                market = stored("blockchain_com", offline=True)
-                note = f"{first}; used {market.snapshot} instead, {market.age_days:.1f} days old"
-                market = replace(market, notes=(*market.notes, note))
-            except (SourceUnavailable, DataError):
-                note = f"SIMULATED MARKET, not real data: {first}"
-                market = simulated(note)
+        why, tries = "", {"coinmetrics": offline, "blockchain_com": True}  # mempool.space has no price
+        for name, no_fetch in tries.items() if source == "auto" else ():
+            try:
+                market = _from_provider(name, offline=no_fetch, **wanted)
+                note = why and f"{why}; used {market.snapshot} instead, {market.age_days:.1f} days old"
+                break
+            except (SourceUnavailable, DataError) as error:
+                why = why or str(error)
+        else:
+            whose = {"snapshot": f"seed:{simulation_seed}", "attribution": "simulated market, not real data"}
+            market = Market(simulate(simulation_seed), "simulated", True, **whose)
+            note = why and f"SIMULATED MARKET, not real data: {why}"
+        if note:
             progress(note)
-    panel = validate_panel(cut(market.panel, as_of))
-    changes: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel)}
+    panel, notes = validate_panel(cut(market.panel, as_of)), [*market.notes, note]
+    facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel)}
     if as_of:
-        age = float((pd.Timestamp(as_of) - panel.index[-1]).days)
-        late = f"the data end on {panel.index[-1]:%Y-%m-%d}, {age:.0f} days before the day asked for, {as_of}"
-        # The day before may be the last complete one.
-        changes |= {"age_days": age, "notes": (*market.notes, late) if age > 1 else market.notes}
+        last, facts["age_days"] = panel.index[-1], float((pd.Timestamp(as_of) - panel.index[-1]).days)
+        if facts["age_days"] > 1:  # the day before may be the last complete one
+            late = f"{facts['age_days']:.0f} days before the day asked for, {as_of}"
+            notes.append(f"the data end on {last:%Y-%m-%d}, {late}")
     if len(panel) < len(market.panel):  # nothing that was found later is known either
-        changes["findings"] = checks.known_by_the_end(market.findings, panel)
-    return replace(market, **changes)
+        facts["findings"] = checks.known_by_the_end(market.findings, panel)
+    if market.source in PROVIDERS:
+        others = (_newest(name)[0] for name in PROVIDERS if name != market.source)
+        facts["others"] = tuple(other.snapshot for other in others if other)
+    return replace(market, notes=tuple(filter(None, notes)), **facts)
 
 
 def _from_file(path: str | Path) -> Market:
@@ -117,21 +112,14 @@ def _from_file(path: str | Path) -> Market:
         panel, data = read_file(path)
         findings = checks.check_panel(validate_panel(panel), utc_now().date())
         for failed in checks.failures(findings):
-            raise DataError(failed.message)
+            raise DataError(failed)
     except DataError as error:
         wanted = "correct it or name another in Coin Metrics' format (columns time, HashRate, BlkCnt, PriceUSD, …)"
         raise InputError(f"DATA={one_line(path, 160)}: {one_line(error, 300)}; {wanted}") from None
     file = {"name": one_line(Path(path).name, 120), "sha256": sha256(data).hexdigest(), "bytes": len(data)}
     whose = {"licence": "as its provider's", "attribution": f"local file {file['name']} in Coin Metrics' format"}
-    found = {"findings": tuple(map(asdict, findings)), "files": (file,)}
-    return Market(panel, "file", False, snapshot=f"sha256:{file['sha256']}", **whose, **found)
-
-
-def snapshot_panel(snapshot: Snapshot) -> pd.DataFrame:
-    """The panel in `snapshot`; `DataError` where it has none or its provider is not known."""
-    if snapshot.manifest.provider not in PROVIDERS:
-        raise DataError(f"snapshot {snapshot.name}: of a provider that is not known")
-    return _parsed(snapshot.manifest.provider, snapshot.files, snapshot.manifest.retrieved_at)
+    whose["snapshot"] = f"sha256:{file['sha256']}"
+    return Market(panel, "file", False, **whose, findings=tuple(findings), files=(file,))
 
 
 def _parsed(provider: str, files: Mapping[str, bytes], retrieved_at: dt.datetime) -> pd.DataFrame:
@@ -140,130 +128,103 @@ def _parsed(provider: str, files: Mapping[str, bytes], retrieved_at: dt.datetime
     return validate_panel(panel.loc[: today - DAY] if panel.index[-1] == today else panel)
 
 
-def newest_panel(name: str) -> tuple[Snapshot | None, pd.DataFrame | None, tuple[str, ...]]:
-    """The provider's newest snapshot that verifies and parses, its panel, and a line per newer one that was refused."""
+def _stored(snapshot: Snapshot, panel: pd.DataFrame | None = None) -> Market:
+    """The market in `snapshot`; `DataError` where it has none or its provider is not known."""
+    facts = snapshot.manifest
+    if facts.quarantined or facts.provider not in PROVIDERS:
+        raise DataError(f"snapshot {snapshot.name}: quarantined, or of a provider that is not known")
+    panel = _parsed(facts.provider, snapshot.files, facts.retrieved_at) if panel is None else panel
+    age = round((utc_now() - facts.retrieved_at) / DAY, 2)
+    whose = {"snapshot": snapshot.name, "licence": facts.licence, "attribution": facts.attribution, "age_days": age}
+    files = tuple({"name": name, **item} for name, item in facts.files.items())
+    found = {"notes": tuple(facts.notes), "findings": tuple(facts.findings), "files": files}
+    return Market(panel, facts.provider, False, facts.retrieved_at.isoformat(), **whose, **found)
+
+
+def _newest(name: str) -> tuple[Market | None, list[str]]:
+    """The provider's newest snapshot that verifies and parses, and a line per newer one that was refused."""
     refused: list[str] = []
-    for folder in snapshots.snapshot_folders(name):
+    for stored in snapshots.snapshot_names(name):
         try:
-            snapshot = snapshots.read_snapshot(folder)
-            return snapshot, snapshot_panel(snapshot), tuple(refused)
+            return _stored(snapshots.find_snapshot(stored)), refused
         except DataError as error:
             refused.append(one_line(error, 400))
-    return None, None, tuple(refused)
-
-
-def age_days(snapshot: Snapshot) -> float:
-    """Days since the snapshot was fetched, negative where a clock was wrong."""
-    return round((utc_now() - snapshot.manifest.retrieved_at) / DAY, 2)
-
-
-def _from_snapshot(snapshot: Snapshot, panel: pd.DataFrame, notes: tuple[str, ...] = ()) -> Market:
-    facts = snapshot.manifest
-    others = [newest_panel(name)[0] for name in PROVIDERS if name != facts.provider]
-    return Market(
-        panel,
-        facts.provider,
-        False,
-        facts.retrieved_at.isoformat(),
-        snapshot.name,
-        "",
-        facts.licence,
-        facts.attribution,
-        age_days(snapshot),
-        (*facts.notes, *notes),
-        tuple(map(asdict, facts.findings)),
-        tuple({"name": name, **item.model_dump()} for name, item in facts.files.items()),
-        tuple(other.name for other in others if other),
-    )
+    return None, refused
 
 
 def other_panels(market: Market) -> dict[str, pd.DataFrame]:
-    """Panels of `market.others` by provider, cut at the market's last day; a snapshot that is gone by now is left out.
-
-    They are for comparison alone: nothing of them ever enters the market's own panel.
-    """
+    """Panels of `market.others` by provider, for comparison alone, cut at the market's last day; lost ones left out."""
     found = {}
     for name in market.others:
-        try:
-            panel = snapshot_panel(snapshots.find_snapshot(name))
-            found[name.partition("/")[0]] = cut(panel, market.panel.index[-1])
-        except DataError:
-            continue
+        with suppress(DataError):
+            other = _stored(snapshots.find_snapshot(name))
+            found[other.source] = cut(other.panel, market.panel.index[-1])
     return found
 
 
 def _from_provider(name: str, *, as_of: str, max_age_days: float, offline: bool, progress: Progress) -> Market:
-    """The provider's newest good snapshot if young enough or holding the day `as_of`, else a new one, else that one.
-
-    A snapshot from the future, fetched while a clock was wrong, is not young.
-    """
-    snapshot, panel, refused = newest_panel(name)
-    for line in refused:
+    """The provider's newest good snapshot if young enough or holding the day `as_of`, else a new one, else that one."""
+    market, notes = _newest(name)
+    for line in notes:
         progress(line)
-    if snapshot is not None:
-        holds = bool(as_of) and snapshot.manifest.last_day.isoformat() >= as_of
-        if offline or holds or 0 <= age_days(snapshot) < max_age_days:
-            return _from_snapshot(snapshot, panel, refused)
-    if offline:
+    if market is None and offline:
         raise SourceUnavailable(f"{name}: no snapshot in data/raw and no fetch allowed; run `make fetch SOURCE={name}`")
-    try:
-        return _from_snapshot(*acquire(name, progress), refused)
-    except (SourceUnavailable, DataError) as error:
-        if snapshot is None:
-            others = f"; {len(refused)} stored snapshots were refused" if refused else ""
-            raise type(error)(f"{one_line(error, 400)}; no stored snapshot of {name} to use instead{others}") from None
-        note = f"{one_line(error, 400)}; used the last good snapshot {snapshot.name}, {age_days(snapshot):.1f} days old"
-        progress(note)
-        return _from_snapshot(snapshot, panel, (*refused, note))
+    holds = market and as_of and as_of <= f"{market.panel.index[-1]:%Y-%m-%d}"
+    if not (offline or holds or (market and 0 <= market.age_days < max_age_days)):
+        try:
+            market = acquire(name, progress)
+        except (SourceUnavailable, DataError) as error:
+            said = one_line(error, 400)
+            if market is None:
+                refused = f"; {len(notes)} stored snapshots were refused" if notes else ""
+                raise type(error)(f"{said}; SOURCE={name} has no stored snapshot to use instead{refused}") from None
+            notes.append(f"{said}; used the last good snapshot {market.snapshot}, {market.age_days:.1f} days old")
+            progress(notes[-1])
+    return replace(market, notes=(*market.notes, *notes))
 
 
-def acquire(name: str, progress: Progress = print) -> tuple[Snapshot, pd.DataFrame]:
-    """A new snapshot of provider `name` and its panel, checked alone and against its last one and other providers'.
+def acquire(name: str, progress: Progress = print) -> Market:
+    """A new snapshot of provider `name`, checked alone and against its last one and other providers'.
 
-    `SourceUnavailable` where it cannot be reached; `DataError` where the answer is not data (nothing is stored) or
-    fails a hard check (stored in quarantine, named in the message).
+    `SourceUnavailable` where it cannot be reached; `DataError` where the answer is no data, or fails a hard check: then
+    it is stored in quarantine.
     """
     provider = PROVIDERS[name]
     progress(f"fetching from {provider.attribution}")
-    answers, remarks = provider.fetch(partial(snapshots.fetch_answer, progress=progress))
-    now, notes = utc_now(), [one_line(remark, 400) for remark in remarks]
-    panel = _parsed(name, {file: answer.body for file, answer in answers.items()}, now)
-    stored = {other: newest_panel(other)[1] for other in PROVIDERS}
-    old = stored.pop(name)
-    findings = checks.check_panel(panel, now.date(), None if old is None else old.index[-1])
-    findings += checks.check_recent(panel, now.date())
-    findings += [] if old is None else checks.compare_panels(panel, old)
-    for other, compared in stored.items():
-        findings += [] if compared is None else checks.compare_providers(panel, compared, other)
+    get, refused = partial(snapshots.fetch_answer, progress=progress), []
+    for fetch_from in provider.fetch:
+        try:
+            answers, now = fetch_from(get), utc_now()
+            panel = _parsed(name, {file: answer.body for file, answer in answers.items()}, now)
+            break
+        except (SourceUnavailable, DataError) as error:
+            refused.append(error)
+    else:
+        raise type(refused[-1])("; ".join(map(str, refused)))
+    notes = [f"{one_line(error, 300)}; read the public file instead" for error in refused]
+    stored = {other: market.panel for other in PROVIDERS if (market := _newest(other)[0])}
+    since = stored[name].index[-1] if name in stored else None
+    findings = checks.check_panel(panel, now.date(), since, fetched=True)
+    for other, old in stored.items():
+        own = other == name
+        findings += checks.compare_panels(panel, old) if own else checks.compare_providers(panel, old, other)
     failed = checks.failures(findings)
-    snapshot = snapshots.save_snapshot(
-        name,
-        answers,
-        retrieved_at=now,
-        quarantined=bool(failed),
-        licence=provider.licence,
-        attribution=provider.attribution,
-        rows=len(panel),
-        first_day=panel.index[0].date(),
-        last_day=panel.index[-1].date(),
-        panel_digest=panel_digest(panel),
-        notes=notes,
-        findings=findings,
-    )
+    facts = {"licence": provider.licence, "attribution": provider.attribution, "notes": notes, "findings": findings}
+    facts |= {"rows": len(panel), "first_day": panel.index[0].date(), "last_day": panel.index[-1].date()}
+    snapshot = snapshots.save_snapshot(name, answers, retrieved_at=now, quarantined=bool(failed), **facts)
     if failed:
-        raise DataError(f"{name}: {failed[0].message}; kept as data/raw/quarantine/{snapshot.name}, not used")
+        raise DataError(f"{name}: {failed[0]}; kept as data/raw/{snapshot.name}, not used")
     size = sum(map(len, snapshot.files.values()))
     said = [f"stored {snapshot.name}: {len(panel):,} days to {panel.index[-1]:%Y-%m-%d}, {size / 1e6:.1f} MB", *notes]
-    for line in [*said, *(f"warning: {item.message}" for item in findings if item.severity == checks.WARNING)]:
+    for line in [*said, *(f"warning: {item['message']}" for item in findings if item["severity"] == checks.WARNING)]:
         progress(line)
-    return snapshot, panel
+    return _stored(snapshot, panel)
 
 
 def fetch(source: str = "auto", progress: Progress = print) -> str:
-    """Store a new snapshot, whatever the age of the last one, and say in one line what was stored.
+    """Store a new snapshot of a provider, whatever the age of the last one, and say in one line what was stored.
 
-    `auto` fetches Coin Metrics and, for the comparison, the other providers before it; only Coin Metrics' failure
-    is an error (`SourceUnavailable`, `DataError`). A named source fetches that one.
+    `auto` fetches the other providers, for the comparison, then Coin Metrics, whose failure alone is an error.
     """
     if source != "auto" and source not in PROVIDERS:
         raise InputError(f"nothing to fetch for SOURCE={one_line(source, 40)}; choose auto or {', '.join(PROVIDERS)}")
@@ -273,8 +234,9 @@ def fetch(source: str = "auto", progress: Progress = print) -> str:
             acquire(name, progress)
         except (SourceUnavailable, DataError) as error:
             progress(f"{one_line(error, 400)} (not needed: only compared)")
-    snapshot, panel = acquire(main, progress)
-    return f"data/raw/{snapshot.name}: {len(panel)} days, {panel.index[0]:%Y-%m-%d} to {panel.index[-1]:%Y-%m-%d}"
+    market = acquire(main, progress)
+    days = market.panel.index
+    return f"data/raw/{market.snapshot}: {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
 
 
 def save_market(market: Market, folder: Path | str) -> None:

@@ -27,7 +27,7 @@ UNITS = {
     "fees_btc": "BTC",
     "revenue_usd": "USD",
 }
-PANEL_COLUMNS = tuple(UNITS)
+PANEL_COLUMNS, POSITIVE = tuple(UNITS), ("price_usd", "hash_rate_ehs", "difficulty")
 MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
 FIRST_DAY, LAST_POSSIBLE_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
@@ -35,22 +35,19 @@ DAY = pd.Timedelta(days=1)
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
     """`panel` itself when it keeps every rule at the top of this module; else `DataError` naming the first breach."""
+    days, values, breach = panel.index, panel.iloc[:, : len(PANEL_COLUMNS)], ""
     if panel.empty:
-        raise DataError("the daily table is empty: no day has data")
-    days, columns, breach = panel.index, tuple(panel.columns[: len(PANEL_COLUMNS)]), ""
-    if columns != PANEL_COLUMNS or set(panel[list(columns)].dtypes.astype(str)) != {"float64"}:
+        breach = "no day has data"
+    elif tuple(values.columns) != PANEL_COLUMNS or set(map(str, values.dtypes)) != {"float64"}:
         breach = f"its columns are {one_line(panel.dtypes.to_dict(), 300)}"
     elif days.name != "date" or days.dtype != "datetime64[us]":
         breach = f"its index is {one_line(days.name, 40)!r} of {days.dtype}, not 'date' of datetime64[us]"
     elif days.hasnans or not days.equals(pd.date_range(max(days[0].normalize(), FIRST_DAY), periods=len(days))):
         breach = f"its days are not consecutive from {FIRST_DAY.date()} or later on"
     else:
-        values = panel[list(PANEL_COLUMNS)]
-        positive = values.columns.isin(["price_usd", "hash_rate_ehs", "difficulty"])
-        wrong = np.isinf(values) | (values < 0) | ((values == 0) & positive)
+        wrong = np.isinf(values) | (values < 0) | ((values == 0) & values.columns.isin(POSITIVE))
         wrong["block_count"] |= values["block_count"] > MAX_BLOCKS_PER_DAY
-        if wrong.any(axis=None):
-            name = wrong.any().idxmax()
+        for name in wrong.columns[wrong.any()][:1]:
             breach = f"{name} is {values.loc[wrong[name], name].iloc[0]} on {days[wrong[name]][0].date()}"
     if breach:
         raise DataError(f"the daily table is not valid: {breach}")
@@ -60,8 +57,8 @@ def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
 def daily_panel(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
     """A panel from series indexed by day, from the first day with data to the last complete one; other columns are NaN.
 
-    A last day is incomplete when it has no hash rate, or lacks a column that the day before it has. A column that
-    stopped long ago does not count, as it is missing on both days. `DataError` where no day is left.
+    A last day is incomplete when it has no hash rate, or lacks a column that the day before it has. `DataError` where
+    no day is left.
     """
     frame = pd.DataFrame({name: columns.get(name, pd.Series(dtype=float)) for name in PANEL_COLUMNS})
     frame = frame.astype("float64").dropna(how="all").sort_index()
@@ -75,10 +72,7 @@ def daily_panel(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
 
 
 def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
-    """`panel` up to and including the day `as_of`; the whole panel where `as_of` is empty.
-
-    `InputError` where `as_of` is no day, `DataError` where the panel has no day up to then.
-    """
+    """`panel` up to and with the day `as_of`, all where that is empty; `InputError`: no day, `DataError`: too early."""
     if not as_of:
         return panel
     try:
@@ -91,16 +85,13 @@ def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
 
 
 def missing_days(panel: pd.DataFrame) -> pd.DataFrame:
-    """Days without a value inside each column's own range, and the range: `column, n_days, n_missing, first, last`.
-
-    `first` and `last` bound the column's values (NaT where it has none); `n_missing` counts NaN between them.
-    """
-    rows = []
-    for name, values in panel.items():
-        inside = values[values.ffill().notna() & values.bfill().notna()]
-        rows.append((name, len(inside), int(inside.isna().sum()), inside.index.min(), inside.index.max()))
-    table = pd.DataFrame(rows, columns=["column", "n_days", "n_missing", "first", "last"])
-    return table.astype({"first": "datetime64[us]", "last": "datetime64[us]"})
+    """Days without a value, `n_missing` of the `n_days` between each `column`'s `first` and `last` (NaT: none)."""
+    known = panel.notna()
+    inside = known.cummax() & known[::-1].cummax()
+    table = pd.DataFrame({"n_days": inside.sum(), "n_missing": (inside & ~known).sum()})
+    table["first"] = inside.idxmax().where(inside.any())
+    table["last"] = inside[::-1].idxmax().where(inside.any())
+    return table.rename_axis("column").reset_index()
 
 
 def panel_digest(panel: pd.DataFrame) -> str:

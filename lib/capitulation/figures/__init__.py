@@ -2,36 +2,20 @@
 
 # ruff: noqa: F401
 
-from capitulation.figures.choices import (
-    claims_verdicts,
-    drawdown,
-    equity,
-    power,
-    random_entries,
-    rejection_rates,
-    specification_curve,
-    window_grid,
-)
+from capitulation.figures.choices import equity, power, rejection_rates, specification_curve, window_grid
 from capitulation.figures.network import (
     adjustment_bars,
+    capitulations,
     definitions_timeline,
-    gap_now,
-    gap_with_noise,
-    hash_rate_ribbons,
-    hashprice,
-    price_with_capitulations,
-    production_cost,
-    puell,
+    mining_economics,
     rig_breakeven,
     survival,
 )
 from capitulation.figures.returns import (
     comparable_fan,
     event_paths,
-    family_null,
     forest,
+    null_distribution,
     prequential,
     returns_by_horizon,
-    rotation_null,
-    test_comparison,
 )

@@ -1,10 +1,8 @@
 """Charts of what the network did: ribbons and their noise, the rules side by side, difficulty, what miners earn.
 
-Frames have their days as index unless a chart says otherwise; `halvings` are days, as from
-`mining.difficulty.halving_days`. A chart that has nothing to draw says in its title what is missing.
+Frames have days as index; `ribbon` as from `cap.hash_ribbons`, `episodes` those of one rule as from `cap.episodes`,
+`halvings` as from `mining.difficulty.halving_days`. A chart without anything to draw says in its title what is missing.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Iterable
@@ -13,30 +11,22 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import date2num
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from capitulation.figures import style
-from capitulation.figures.style import COLOURS, empty, finish, new_figure, styled, tint
+from capitulation.figures.style import COLOURS, empty, finish, new_figure, plain_number, styled, tint
 from capitulation.mining.difficulty import halving_days
 from capitulation.mining.economics import SERVICE_YEARS
-from capitulation.words import count, day, percent, signed
+from capitulation.words import count, day, percent
 
 DOT = {"markersize": 6, "zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
-Days = Iterable[object]
 
 
-def _latest(frame: Any, years: float) -> Any:
-    """The last `years` years of a frame or series."""
-    return frame[frame.index > frame.index[-1] - pd.Timedelta(days=round(years * 365.25))]
-
-
-def _in_view(episodes: pd.DataFrame, first: pd.Timestamp) -> pd.DataFrame:
-    """The episodes that reach into the days from `first` on, cut there."""
-    reaching = episodes[episodes["end"].isna() | (episodes["end"] > first)]
+def _in_view(episodes: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
+    """The episodes that reach into the days from `first` to `last`, cut at `first`."""
+    reaching = episodes[(episodes["end"].isna() | (episodes["end"] > first)) & (episodes["start"] <= last)]
     return reaching.assign(start=reaching["start"].clip(lower=first))
 
 
@@ -44,216 +34,143 @@ def _span(index: pd.Index) -> str:
     return f"from {day(index[0])} to {day(index[-1])}"
 
 
-def _amount(value: float) -> str:
-    """An amount with as many digits as it deserves.
-
-    >>> [_amount(v) for v in (0.0512, 9.94, 32.086, 68018.2)]
-    ['0.0512', '9.94', '32.1', '68,018']
-    """
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
-
-
-def _log_lines(axes: Axes, lines: Iterable[tuple[pd.Series, str]], label: str, halvings: Days, at: str = "top") -> None:
-    """Daily series, each in its colour, over days with halvings and on a log scale."""
-    for line, colour in lines:
-        axes.plot(line, color=colour, linewidth=1.2)
-    style.date_axis(axes, line.index[0], line.index[-1], halvings, at)
+def _log_lines(axes: Axes, lines: list[tuple[pd.Series, str, str]], label: str) -> None:
+    """Daily series on a log scale, each in its colour and, where it has a name, marked and named at its last day."""
+    for line, colour, name in lines:
+        last = {"marker": "o", "markersize": 5.5, "markevery": [-1] if name else [], "clip_on": False}
+        axes.plot(line, color=colour, linewidth=1.2, **last)
     style.log_axis(axes, label)
+    style.label_ends(axes, [(line.iloc[-1], name, colour) for line, colour, name in lines if name])
+
+
+def _fill_below(axes: Axes, line: pd.Series, level: pd.Series | float) -> str:
+    """Fill the days on which `line` lies below `level`, and say how many and when last."""
+    below = line < level
+    axes.fill_between(line.index, line, level, where=below, color=COLOURS["capitulation"], linewidth=0.8, zorder=3)
+    return f"{percent(below.mean(), 1)} of days{f', last {day(line.index[below][-1])}' if below.any() else ''}"
+
+
+def _panels(panel: pd.DataFrame, days: pd.DatetimeIndex, at: str, **known: Any) -> tuple[Figure, dict[str, Axes]]:
+    """A panel by name for each of `known` that holds something, on one time axis; the first names the halvings."""
+    names = [name for name, one in known.items() if len(one)]
+    figure, axes = new_figure(len(names), height=1.3 + 2.3 * len(names), sharex=True, squeeze=False)
+    for axis in figure.axes:
+        style.date_axis(axis, days[0], days[-1], halving_days(panel), at if axis is figure.axes[0] else "")
+    return figure, dict(zip(names, axes.ravel(), strict=True))
 
 
 @styled
-def price_with_capitulations(panel: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
-    """Price (USD, log scale), one rule's episodes shaded, their start, recovery and buy signal marked.
-
-    `episodes`: start, end, ongoing, price_start, price_end, buy_date; those that reach into the panel's days count.
-    """
-    price = panel["price_usd"].dropna()
-    if price.empty:
-        return empty("This source has no price")
-    found, last, now = _in_view(episodes, panel.index[0]), price.index[-1], price.iloc[-1]
-    figure, axes = new_figure(height=4.6)
-    _log_lines(axes, [(price, COLOURS["price"])], "BTC price, USD", halving_days(panel), at="bottom")
-    style.shade_episodes(axes, found, last)
-    # Starts above the line, recoveries on it, buy signals below: they often fall on neighbouring days.
-    for anchor, column, points in (("start", "start", 8), ("recovery", "end", 0), ("buy", "buy_date", -8)):
-        days = price.index.intersection(pd.DatetimeIndex(found[column].dropna()))
-        look = {"color": COLOURS[anchor], "label": "buy signal" if anchor == "buy" else anchor, **DOT}
-        moved = axes.transData + ScaledTranslation(0, points / 72, figure.dpi_scale_trans)
-        axes.plot(days, price[days], style.ANCHOR_MARKERS[anchor], transform=moved, **look)
-    shade = Patch(color=COLOURS["capitulation_shade"], label="capitulation")
-    style.legend_above(axes, [shade, *axes.get_legend_handles_labels()[0]])
-    style.mark_present(axes, last, now, f"{style.plain_number(float(f'{now:.3g}'))}\nUSD", COLOURS["price"])
-    title = "The rule never said capitulation in this history"
-    if len(found):
-        ended = found[found["end"].notna()].dropna(subset=["price_start", "price_end"])
-        title = (
-            f"{count(len(found), 'capitulation')} since {found['start'].min().year}"
-            f"{', one of them under way' if found['ongoing'].eq(True).any() else ''}: BTC rose during "
-            f"{(ended['price_end'] > ended['price_start']).sum()} of the {len(ended)} that ended and have a price"
-        )
-    signals = count(found["buy_date"].notna().sum(), "buy signal")
-    alt = f"Price on a log scale {_span(price.index)}, now {now:,.0f} USD; episodes are shaded, {signals} marked."
-    return finish(figure, title, alt)
-
-
-@styled
-def hash_rate_ribbons(
-    ribbon: pd.DataFrame,
-    episodes: pd.DataFrame,
-    band: pd.DataFrame | None = None,
-    *,
-    years: int = 4,
-    halvings: Days = (),
+def capitulations(
+    panel: pd.DataFrame, ribbon: pd.DataFrame, episodes: pd.DataFrame, band: pd.DataFrame | None = None
 ) -> Figure:
-    """Fast and slow mean of hash rate (EH/s, log scale), the band of luck around the fast one, capitulations shaded.
+    """Price, both means of hash rate and the gap between them on the days of `panel`, `episodes` of one rule shaded.
 
-    `ribbon` as from `hash_ribbons`, `episodes` those of its `inverted`, `band` as from `hash_rate_band`.
+    Price in USD with start, recovery and buy signal marked; the means in EH/s with a `hash_rate_band` around the fast
+    one; the gap over two standard errors of block luck, the deepest day of each episode marked by its grade. For a part
+    of the history, pass that part of the panel.
     """
-    known = ribbon.dropna(subset=["fast", "slow"])
-    if known.empty:
-        return empty("No day has both means of hash rate yet")
-    shown = _latest(ribbon[known.index[0] : known.index[-1]], years)
-    first, last, (fast, slow) = shown.index[0], known.index[-1], known[["fast", "slow"]].iloc[-1]
-    figure, axes = new_figure(height=4.6)
-    if band is not None:
-        limits = band.reindex(shown.index)
-        axes.fill_between(shown.index, limits["low_ehs"], limits["high_ehs"], color=tint(COLOURS["fast"], 0.18))
-    lines = [(shown[mean], COLOURS[mean]) for mean in ("slow", "fast")]
-    _log_lines(axes, lines, "hash rate, EH/s", halvings, at="bottom")
-    style.shade_episodes(axes, episodes, last)
-    style.label_ends(axes, [(fast, "fast mean", COLOURS["fast"]), (slow, "slow mean", COLOURS["slow"])])
-    axes.set_title("shaded: fast mean below slow mean", color=COLOURS["capitulation"])
-    below = known["fast"] < known["slow"]
-    others = known.index[below != below.iloc[-1]]  # days on the other side than the last one
-    days = (last - others[-1]).days if len(others) else (last - known.index[0]).days + 1
-    title = (
-        f"On {day(last)} the fast mean of hash rate is {percent(abs(fast / slow - 1), 1)} "
-        f"{'below' if below.iloc[-1] else 'above'} the slow one, for {'' if len(others) else 'at least '}"
-        f"{count(days, 'day')}"
-    )
-    alt = f"Two lines {_span(shown.index)}, log scale, the fast one below on {percent(below[first:].mean())} of days."
-    return finish(figure, title, alt)
-
-
-def _gap(known: pd.DataFrame, height: float, linewidth: float) -> tuple[Figure, Axes]:
-    """The gap between the means with its band of two standard errors of block luck."""
-    figure, axes = new_figure(height=height)
-    noise = 2 * known["gap_se"]
-    axes.fill_between(known.index, -noise, noise, color=COLOURS["noise"], label="±2 SE of luck")
-    axes.plot(known["gap"], color=COLOURS["hash_rate"], linewidth=linewidth)
-    axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
-    style.date_axis(axes, known.index[0], known.index[-1])
-    style.percent_axis(axes, "fast mean over slow mean, minus 1")
-    return figure, axes
-
-
-@styled
-def gap_with_noise(ribbon: pd.DataFrame, episodes: pd.DataFrame, *, halvings: Days = ()) -> Figure:
-    """Gap between the means with its band of two standard errors, the deepest point of each episode by its grade.
-
-    `ribbon` as from `hash_ribbons`; `episodes`: start, end, depth, depth_z, grade.
-    """
-    known = ribbon.dropna(subset=["gap"])
-    if known.empty:
-        return empty("No day has both means of hash rate yet")
-    gap, found = known["gap"], _in_view(episodes, known.index[0])
-    now, low, high = percent(gap.iloc[-1], 1, sign=True), gap.min(), gap.max()
-    figure, axes = _gap(known, 4.6, 0.9)
-    axes.set_ylim(min(low * 1.15, -0.04), max(min(high, 1.2 * abs(low)), 0.05) * 1.3)  # early booms are cut
-    style.mark_halvings(axes, halvings)
-    for grade, colour in style.GRADE_COLOURS.items():
-        rows = found[found["grade"] == grade]
-        parts = [gap[a : b if pd.notna(b) else None] for a, b in zip(rows["start"], rows["end"], strict=True)]
-        days = pd.DatetimeIndex([part.idxmin() for part in parts if len(part)])
-        axes.plot(days, gap[days], "o", color=colour, label=f"{grade} ({len(rows)})", **DOT)
-    style.mark_present(axes, gap.index[-1], gap.iloc[-1], now, COLOURS["hash_rate"])
-    style.legend_above(axes, handlelength=1.0, columnspacing=0.9, fontsize=10)
-    n, title = found["grade"].value_counts(), "The ribbons have not inverted in these days"
-    if len(found):
-        title = (
-            f"Of {count(len(found), 'inversion')}, {n.get('real', 0)} go deeper than block luck explains and "
-            f"{n.get('noise-like', 0)} are no deeper than noise"
+    price, means = panel["price_usd"].dropna(), ribbon.reindex(panel.index)
+    means = means[means["gap"].first_valid_index() : means["gap"].last_valid_index()]
+    gap = means["gap"].dropna()
+    days = price.index.union(gap.index)
+    if days.empty:
+        return empty("No day has a price or both means of hash rate")
+    found, told = _in_view(episodes, days[0], days[-1]), []
+    deep, ongoing = found["grade"].eq("real").sum(), ", one under way" if found["ongoing"].eq(True).any() else ""
+    since = f"since {found['start'].min().year}, {deep} deeper than block luck explains{ongoing}"
+    never = "The rule never says capitulation" if len(gap) else "Both means of hash rate are not known on any day"
+    facts = [f"{count(len(found), 'capitulation')} {since}" if len(found) else never]
+    figure, at = _panels(panel, days, "bottom", price=price, means=gap, gap=gap)
+    if len(price):
+        _log_lines(at["price"], [(price, COLOURS["price"], f"{plain_number(price.iloc[-1])}\nUSD")], "BTC, USD")
+        at["price"].margins(y=0.12)
+        # Starts above the line, recoveries on it, buy signals below: they often fall on neighbouring days.
+        for anchor, column, points in (("start", "start", 8), ("recovery", "end", 0), ("buy", "buy_date", -8)):
+            when = price.index.intersection(pd.DatetimeIndex(found[column].dropna()))
+            look = {"color": COLOURS[anchor], "label": "buy signal" if anchor == "buy" else anchor, **DOT}
+            moved = at["price"].transData + ScaledTranslation(0, points / 72, figure.dpi_scale_trans)
+            at["price"].plot(when, price[when], style.ANCHOR_MARKERS[anchor], transform=moved, **look)
+        ended = found.dropna(subset=["end", "price_start", "price_end"])
+        rose = (ended["price_end"] > ended["price_start"]).sum()
+        told.append(
+            f"Price, now {price.iloc[-1]:,.0f} USD, rose during {rose} of the {len(ended)} that ended and have one"
         )
-    alt = f"Gap {_span(gap.index)}, lowest {percent(low, 1)} on {day(gap.idxmin())}, over a band of noise around zero."
-    return finish(figure, title, alt)
-
-
-@styled
-def gap_now(ribbon: pd.DataFrame, years: float = 2.0) -> Figure:
-    """The gap of the last years with two standard errors of block luck, days below zero filled, the present marked.
-
-    `ribbon` as from `hash_ribbons`.
-    """
-    known = ribbon.dropna(subset=["gap"])
-    if known.empty:
-        return empty("The gap is not known: the windows of its means are not full")
-    shown = _latest(known, years)
-    gap, now = shown["gap"], percent(shown["gap"].iloc[-1], 1, sign=True)
-    last, z = gap.index[-1], shown["gap_z"].iloc[-1]
-    figure, axes = _gap(shown, 3.8, 1.4)
-    axes.fill_between(gap.index, gap, 0, where=gap < 0, color=COLOURS["capitulation"], alpha=0.35)
-    axes.set_title("grey: two standard errors of block luck; filled: capitulation")
-    style.mark_present(axes, last, gap.iloc[-1], now, COLOURS["hash_rate"])
-    title = f"The gap is {now} on {day(last)}, {'within' if abs(z) <= 2 else 'outside'} the band of block luck"
-    alt = f"Gap {_span(gap.index)}, lowest {percent(gap.min(), 1)}, at last {signed(z, 1)} standard errors from zero."
-    return finish(figure, title, alt)
+    if len(gap):
+        noise, low, now = 2 * means["gap_se"], gap.min(), percent(gap.iloc[-1], 1, sign=True)
+        if band is not None:
+            limits = band.reindex(means.index)
+            look = {"color": tint(COLOURS["fast"], 0.25), "label": "block luck of the fast mean"}
+            at["means"].fill_between(limits.index, limits["low_ehs"], limits["high_ehs"], **look)
+        _log_lines(at["means"], [(means[mean], COLOURS[mean], mean) for mean in ("slow", "fast")], "means, EH/s")
+        at["gap"].fill_between(means.index, -noise, noise, color=COLOURS["noise"], label="±2 SE of block luck")
+        at["gap"].plot(means["gap"], color=COLOURS["hash_rate"], linewidth=1.0)
+        at["gap"].axhline(0, color=COLOURS["ink"], linewidth=0.8)
+        at["gap"].set_ylim(min(low * 1.15, -0.04), max(min(gap.max(), 0.3), 0.05) * 1.3)  # early booms are cut
+        style.percent_axis(at["gap"], "gap: fast over slow")
+        for grade, colour in style.GRADE_COLOURS.items():
+            rows = found[found["grade"] == grade]
+            parts = [gap[a : b if pd.notna(b) else None] for a, b in zip(rows["start"], rows["end"], strict=True)]
+            deepest = pd.DatetimeIndex([part.idxmin() for part in parts if len(part)])
+            look = {"color": colour, "label": f"{grade} ({len(rows)})", **DOT}
+            at["gap"].plot(deepest, gap[deepest], style.GRADE_MARKERS[grade], **look)
+        shown = min(gap.iloc[-1], at["gap"].get_ylim()[1])
+        style.mark_present(at["gap"], gap.index[-1], shown, now, COLOURS["hash_rate"])
+        side = "within" if abs(means["gap_z"].iloc[-1]) <= 2 else "beyond"
+        facts.append(f"on {day(gap.index[-1])} the gap is {now}, {side} block luck")
+        told.append(f"Gap {_span(gap.index)}, lowest {percent(low, 1)} on {day(gap.idxmin())}")
+    for axes in figure.axes:
+        style.shade_episodes(axes, found, days[-1], label="capitulation" if axes is figure.axes[0] else None)
+        if axes.get_legend_handles_labels()[0]:
+            style.legend_above(axes, handlelength=1.0, columnspacing=0.9, fontsize=10)
+    return finish(figure, "; ".join(facts), f"On one time axis, episodes shaded. {'. '.join(told)}.")
 
 
 @styled
 def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float = 0.95) -> Figure:
-    """Kaplan-Meier curve of episode length with its band; the `age` (days) of a present capitulation marked.
-
-    `curve` as from `duration.survival_curve`, whose band has coverage `confidence`.
-    """
+    """Kaplan-Meier curve of episode length (`survival_curve`) with its band; `age` (days) of a present one marked."""
     n = int(curve["n_at_risk"].iloc[0])
     if not n:
         return empty("There is no capitulation whose length could be measured")
     figure, axes = new_figure(height=3.8)
-    colour = COLOURS["capitulation"]
+    colour, reach = COLOURS["capitulation"], max(float(curve["days"].max()), age or 0, 1.0) * 1.02
     axes.fill_between(curve["days"], curve["low"], curve["high"], color=colour, alpha=0.18, step="post")
     axes.step(curve["days"], curve["survival"], where="post", color=colour)
-    axes.set(xlim=(0, max(float(curve["days"].max()), age or 0, 1.0) * 1.02), ylim=(0, 1.02))
-    axes.set_xlabel("days since the start of the episode")
+    axes.set(xlim=(0, reach), ylim=(0, 1.02), xlabel="days since the start of the episode")
     style.percent_axis(axes, "still in capitulation", sign=False)
-    if age:
-        axes.axvline(age, color=COLOURS["ink"], linewidth=1.2, linestyle=(0, (3, 2)))
-        late = age > sum(axes.get_xlim()) / 2
-        place = {"fontsize": 10.5, "ha": "right" if late else "left", "va": "top", "color": COLOURS["ink"]}
-        axes.annotate(f" now: day {age} ", (age, 1.0), **place)
     over = curve.loc[curve["survival"] <= 0.5 + 1e-9, "days"]
     title = f"Fewer than half of {count(n, 'capitulation')} have ended"
     if len(over):
         title = f"Half of {count(n, 'capitulation')} were over after {over.iloc[0]:.0f} days"
-    after = curve[curve["days"] <= 60].iloc[-1]
-    alt = f"Falling steps with a {percent(confidence)} band; after 60 days {percent(after['survival'])} go on."
-    return finish(figure, title, f"{alt} A dashed line marks the present one, day {age}." if age else alt)
+    after = percent(curve.loc[curve["days"] <= 60, "survival"].iloc[-1])
+    alt = f"Falling steps with a {percent(confidence)} band; after 60 days {after} go on."
+    if age:
+        axes.axvline(age, color=COLOURS["ink"], linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.text(age, 1.0, f" now: day {age} ", ha="right" if age > reach / 2 else "left", va="top", fontsize=10.5)
+        alt += f" A dashed line marks the present one, day {age}."
+    return finish(figure, title, alt)
 
 
 @styled
 def definitions_timeline(episodes: pd.DataFrame, panel: pd.DataFrame, *, since: str = "2011-01-01") -> Figure:
-    """One row per rule, one bar per episode, on one time axis with halvings and the share of days in the state.
-
-    `episodes` of all rules: definition, start, end, ongoing; `panel` gives the last day and the halvings.
-    """
+    """A row per rule, a bar per episode (`apply_rules(...).episodes`), halvings, the share of days in the state."""
     n = episodes["definition"].value_counts(sort=False)
     if n.empty or panel.empty:
         return empty("No definition ever says capitulation")
     first, last = panel[since:].index[0] if len(panel[since:]) else panel.index[0], panel.index[-1]
-    figure, axes = new_figure(height=1.5 + 0.42 * max(len(n), 2))
+    figure, axes = new_figure(height=1.9 + 0.42 * max(len(n), 2))
+    style.grid_along_x(axes, [style.rule_label(name) for name in n.index])
     axes.grid(visible=False)
-    note = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "color": COLOURS["soft"], "fontsize": 10}
-    axes.annotate("share\nof days", (1.015, -0.6), va="bottom", **note)
+    axes.set_ylim(top=-1.5)  # with room for the names of the halvings
+    notes = [(-0.9, "share\nof days", COLOURS["soft"])]
     for i, (_, rows) in enumerate(episodes.groupby("definition", sort=False)):
-        start = rows["start"].clip(lower=first)
-        length = (rows["end"].fillna(last + pd.Timedelta(days=1)) - start).dt.days.clip(lower=0)
-        share = percent(length.sum() / ((last - first).days + 1))
+        shown = _in_view(rows, first, last)
+        days = (shown["end"].fillna(last + pd.Timedelta(days=1)) - shown["start"]).dt.days.sum()
         axes.axhline(i, color=COLOURS["faint"], linewidth=0.8, zorder=0)
-        bars = [(first, days) for first, days in zip(date2num(start), length, strict=True) if days]
-        axes.broken_barh(bars, (i - 0.31, 0.62), color=COLOURS["capitulation"], linewidth=0.4)
-        axes.annotate(share, (1.015, i), va="center", **note)
-    style.date_axis(axes, first, last, halving_days(panel), at="above")
-    axes.set_yticks(range(len(n)), [style.rule_label(name) for name in n.index])
-    axes.set_ylim(len(n) - 0.4, -0.6)
+        look = {"color": COLOURS["capitulation"], "linewidth": 0.4, "zorder": 1}
+        style.shade_episodes(axes, shown, last, (i - 0.31, 0.62), **look)
+        notes.append((i, percent(days / ((last - first).days + 1)), COLOURS["soft"]))
+    style.date_axis(axes, first, last, halving_days(panel))
+    style.label_ends(axes, notes)
     now = episodes.loc[episodes["ongoing"].eq(True), "definition"].nunique()
     title = (
         f"{now} of {count(len(n), 'definition')} {'says' if now == 1 else 'say'} capitulation on {day(last)}; over the "
@@ -264,96 +181,47 @@ def definitions_timeline(episodes: pd.DataFrame, panel: pd.DataFrame, *, since: 
 
 
 @styled
-def hashprice(money: pd.DataFrame, *, halvings: Days = ()) -> Figure:
-    """Revenue of one PH/s in a day (USD, log scale): the whole history above, the last four years below.
+def mining_economics(panel: pd.DataFrame, money: pd.DataFrame, fleet: pd.DataFrame, threshold: float = 0.5) -> Figure:
+    """Hashprice, price beside the modelled fleet's power cost of one BTC, Puell multiple: log scales, one time axis.
 
-    `money` as from `mining.economics.economics` (hashprice_usd_ph_day).
+    `money` as from `cap.economics`, `fleet` as from `cap.fleet`, whose cost is shown once four models are known.
+    Rigs that lose money count as off, so price is below that cost only while no model earns its power. Days below the
+    cost, and below `threshold`, are filled.
     """
-    known = money["hashprice_usd_ph_day"]
-    known = known[known > 0]
-    if known.empty:
-        return empty("Hashprice is not known: this source has no revenue of miners")
-    recent, now, lowest, halvings = _latest(known, 4), known.iloc[-1], known.min(), list(halvings)
-    figure, panels = new_figure(2, 1, height=6.0)
-    for axes, shown in zip(panels, (known, recent), strict=True):
-        _log_lines(axes, [(shown, COLOURS["hashprice"])], "USD per PH/s and day", halvings)
-        style.mark_present(axes, shown.index[-1], now, _amount(now), COLOURS["hashprice"])
-        axes.set_title("since prices exist" if shown is known else "the last four years")
-    standing = "the least ever"
-    if now > lowest:
-        standing = f"{percent(now / lowest - 1)} above the lowest ever, {_amount(lowest)} USD on {day(known.idxmin())}"
-    alt = f"Lines on a log scale {_span(known.index)}; in the last four years {_amount(recent.max())} USD at most."
-    return finish(figure, f"A PH/s earns {_amount(now)} USD a day, {standing}", alt)
+    earned, puell = money["hashprice_usd_ph_day"], money["puell_multiple"].dropna()
+    earned = earned[earned > 0]
+    both = pd.DataFrame({"price": panel["price_usd"], "cost": fleet["production_cost_usd"]}).dropna()
+    both = both[(fleet["n_recent"].reindex(both.index) >= 4).cummax()]
+    days = earned.index.union(both.index).union(puell.index)
+    if days.empty:
+        return empty("No day has the revenue of miners, the power cost of a coin or a year of new coins")
+    figure, at = _panels(panel, days, "top", earned=earned, cost=both, puell=puell)
+    facts, green = [], COLOURS["hashprice"]
+    if len(earned):
+        now, lowest = earned.iloc[-1], earned.min()
+        above = f"{percent(now / lowest - 1)} above the lowest" if now > lowest else "the least"
+        facts.append(f"a PH/s earns {plain_number(now)} USD a day, {above} since {earned.index[0].year}")
+        at["earned"].set_title(f"hashprice; lowest: {plain_number(lowest)} USD on {day(earned.idxmin())}")
+        _log_lines(at["earned"], [(earned, green, plain_number(now))], "USD per PH/s")
+    if len(both):
+        facts.append(f"BTC costs {(both['price'] / both['cost']).iloc[-1]:.2f} times the power that makes it")
+        below = _fill_below(at["cost"], both["price"], both["cost"])
+        at["cost"].set_title(f"filled, no rig model earned its power: {below}")
+        _log_lines(at["cost"], [(both[name], COLOURS[name], name) for name in ("cost", "price")], "USD per BTC")
+    if len(puell):
+        facts.append(f"the Puell multiple is {puell.iloc[-1]:.2f}")
+        below = _fill_below(at["puell"], puell, threshold)
+        at["puell"].set_title(f"pale: each day, dark: seven days; filled, below {threshold:g}: {below}")
+        at["puell"].axhline(threshold, color=COLOURS["capitulation"], linewidth=1.1, linestyle="--")
+        lines = [(puell, tint(green, 0.35), ""), (puell.rolling(7).mean(), green, "")]
+        _log_lines(at["puell"], lines, "Puell multiple")
+        style.mark_present(at["puell"], puell.index[-1], puell.iloc[-1], f"{puell.iloc[-1]:.2f}", green)
+    title, alt = "; ".join(facts), f"Lines on one time axis, {_span(days)}, on log scales."
+    return finish(figure, title[0].upper() + title[1:], alt)
 
 
 @styled
-def production_cost(price: pd.Series, modelled: pd.DataFrame, *, halvings: Days = ()) -> Figure:
-    """Price of BTC and the modelled fleet's power cost of one BTC (USD, log scale); days below cost are filled.
-
-    `modelled` as from `mining.economics.fleet` (production_cost_usd, n_recent, share_under_water); shown once four
-    models are known. Rigs that lose money count as off: price is below this cost only while no model earns its power.
-    """
-    known = pd.DataFrame({"price": price, "cost": modelled["production_cost_usd"]}).dropna()
-    known = known[(modelled["n_recent"].reindex(known.index) >= 4).cummax()]
-    if known.empty:
-        lacking = "no day has a price, revenue of miners and enough rig models"
-        if modelled["share_under_water"].notna().any() and modelled["production_cost_usd"].isna().all():
-            lacking = "this source does not tell the coins that miners are paid"
-        return empty(f"The power cost of a coin is not known: {lacking}")
-    price, cost, below = known["price"], known["cost"], known["price"] < known["cost"]
-    figure, axes = new_figure()
-    axes.fill_between(known.index, price, cost, where=below, color=COLOURS["capitulation"], linewidth=0.8)
-    _log_lines(axes, [(cost, COLOURS["cost"]), (price, COLOURS["price"])], "USD per BTC", halvings, at="bottom")
-    ends = [(price.iloc[-1], "price", COLOURS["price"]), (cost.iloc[-1], "power cost", COLOURS["cost"])]
-    style.label_ends(axes, ends)
-    axes.set_title("power of the models that earn it; those that lose money count as switched off")
-    ratio, year = price / cost, known.index[0].year
-    tail = f"some rig model has earned its power on every day since {year}"
-    if below.any():
-        share, latest = percent(below.mean(), 1), day(known.index[below][-1])
-        tail = f"no model earned its power on {share} of days since {year}, the last {latest}"
-    alt = f"Two lines on a log scale {_span(known.index)}; price over cost was {ratio.min():.2f} at its lowest."
-    return finish(figure, f"BTC costs {ratio.iloc[-1]:.2f} times the power that makes it; {tail}", alt)
-
-
-@styled
-def puell(money: pd.DataFrame, *, threshold: float = 0.5, halvings: Days = ()) -> Figure:
-    """Puell multiple (ratio, log scale): each day pale, its weekly mean dark, days below `threshold` filled.
-
-    `money` as from `mining.economics.economics` (puell_multiple).
-    """
-    known = money["puell_multiple"].dropna()
-    if known.empty:
-        return empty("The Puell multiple is not known: it needs a year of prices and new coins")
-    low, now, green, red = known[known < threshold], known.iloc[-1], COLOURS["hashprice"], COLOURS["capitulation"]
-    figure, axes = new_figure(height=4.2)
-    axes.fill_between(known.index, known, threshold, where=known < threshold, color=red, linewidth=0.6, zorder=2)
-    axes.axhline(threshold, color=red, linewidth=1.1, linestyle="--")
-    _log_lines(axes, [(known, tint(green, 0.35)), (known.rolling(7).mean(), green)], "Puell multiple", halvings)
-    style.mark_present(axes, known.index[-1], now, colour=green)
-    style.label_ends(axes, [(now, f"{now:.2f}", green), (threshold, f"{threshold:g}", red)])
-    axes.set_title("pale: each day; dark: mean of seven days")
-    title = (
-        f"The Puell multiple is {now:.2f}; it was below {threshold:g} on {percent(len(low) / len(known))} of days"
-        f"{f', the last time on {day(low.index[-1])}' if len(low) else ''}"
-    )
-    alt = f"Line on a log scale {_span(known.index)}, between {known.min():.2f} and {known.max():.2f}."
-    return finish(figure, title, alt)
-
-
-def _best_rigs(known: pd.DataFrame) -> list[str]:
-    """The most efficient rig of each year of release that beat all before it, oldest first.
-
-    On one day the breakeven of rigs differs by their efficiency alone, so the last day ranks them.
-    """
-    first = known.apply(pd.Series.first_valid_index)
-    rows = pd.DataFrame({"level": known.ffill().iloc[-1], "year": pd.DatetimeIndex(first).year, "first": first})
-    best = rows.sort_values("level").drop_duplicates("year", keep="last").sort_values("first")
-    return list(best.index[best["level"] > best["level"].cummax().shift(fill_value=0.0)])
-
-
-@styled
-def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Days = ()) -> Figure:
+def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Iterable[object] = ()) -> Figure:
     """Power price (USD/kWh) at which rigs just pay for their power, log scale, beside this run's power price.
 
     `breakeven` as from `mining.economics.breakeven_usd_kwh` (days × rigs). Shown is the most efficient rig of each year
@@ -362,14 +230,18 @@ def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Days
     known = breakeven.dropna(how="all").dropna(how="all", axis=1)
     if known.empty:
         return empty("Breakeven power prices are not known: no day has both revenue of miners and a rig on sale")
-    low, high, best = 0.2 * power_price, 30 * power_price, known[_best_rigs(known)]
-    smooth = best.rolling(7, min_periods=1).mean().where(best.notna())
-    ends = [(power_price, f"{power_price:g} assumed", COLOURS["capitulation"])]
+    # On one day the breakeven of rigs differs by their efficiency alone, so the last day ranks them.
+    rigs = pd.DataFrame({"level": known.ffill().iloc[-1], "first": known.apply(pd.Series.first_valid_index)})
+    best = rigs.sort_values("level").groupby(rigs["first"].dt.year).tail(1).sort_values("first")["level"]
+    progress = known[best.index[best > best.cummax().shift(fill_value=0.0)]]
+    smooth = progress.rolling(7, min_periods=1).mean().where(progress.notna())
+    low, high, last = 0.2 * power_price, 30 * power_price, known.iloc[-1].dropna()
     figure, axes = new_figure(height=4.8)
     axes.axhline(power_price, color=COLOURS["capitulation"], linewidth=1.4, linestyle="--", zorder=4)
     axes.set_ylim(low, high)
     style.date_axis(axes, known.index[0], known.index[-1], halvings)
     style.log_axis(axes, "breakeven power price, USD/kWh")
+    ends = [(power_price, f"{power_price:g} assumed", COLOURS["capitulation"])]
     halo = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5, "fontsize": 10.5}
     for model, colour in zip(smooth, cycle(style.SERIES_COLOURS), strict=False):
         line = smooth[model].dropna()
@@ -380,17 +252,16 @@ def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Days
         if len(seen) and seen.index[-1] == known.index[-1]:
             ends.append((seen.iloc[-1], name, colour))
         elif len(seen):
-            # Named above its peak where nothing is above that, else left of its start; right of where it enters.
-            at, place = seen.index[0], {"xytext": (-3, 0), "ha": "right", "va": "center"}
+            # Above its peak where nothing is above that, else left of its start, or right of where it enters.
+            at, move, ha, va = seen.index[0], (-3, 0), "right", "center"
             if at > line.index[0]:
-                place = {"xytext": (9, 0), "ha": "left", "va": "center"}
+                move, ha = (9, 0), "left"
             elif smooth.loc[seen.idxmax()].max() == seen.max():
-                at, place = seen.idxmax(), {"xytext": (0, 3), "ha": "center", "va": "bottom"}
-            place |= halo | {"textcoords": "offset points", "color": style.text_colour(colour)}
-            axes.annotate(name, (at, seen[at]), **place)
+                at, move, ha, va = seen.idxmax(), (0, 3), "center", "bottom"
+            place = {"xytext": move, "textcoords": "offset points", "ha": ha, "va": va}
+            axes.annotate(name, (at, seen[at]), color=style.text_colour(colour), **place, **halo)
     style.label_ends(axes, ends)
     axes.set_title(f"the best rig of each year, for {SERVICE_YEARS} years from its release")
-    last = known.iloc[-1].dropna()
     title = (
         f"{(last >= power_price).sum()} of {count(len(last), 'rig model')} still earn their power at "
         f"{power_price:g}\u00a0USD/kWh; the best one does up to {last.max():.3f}"
@@ -400,15 +271,13 @@ def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Days
 
 
 @styled
-def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Days = ()) -> Figure:
-    """A bar per difficulty adjustment, cuts in the colour of capitulation, runs of three cuts and more shaded.
-
-    `adjustments` as from `mining.difficulty.adjustments` (columns date, change, negative_streak).
-    """
-    known = adjustments.dropna(subset=["change"]).set_index("date")
+def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = ()) -> Figure:
+    """A bar per difficulty adjustment (`cap.adjustments`), cuts coloured, runs of three cuts and more shaded."""
+    known = adjustments.dropna(subset=["change"]).reset_index(drop=True)
     if known.empty:
         return empty("No difficulty adjustment is known: this source has no block counts")
-    change, days, fortnight, top = known["change"], known.index, pd.Timedelta(days=14), 0.4
+    days, change, streak = pd.DatetimeIndex(known["date"]), known["change"], known["negative_streak"]
+    fortnight, top = pd.Timedelta(days=14), 0.4
     shown = change.clip(upper=top)
     figure, axes = new_figure()
     colours = [COLOURS["capitulation" if one < 0 else "difficulty_up"] for one in change]
@@ -417,22 +286,20 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Days = ()) -> Figure
     style.date_axis(axes, days[0], days[-1] + fortnight)
     axes.set_ylim(min(1.25 * shown.min(), -0.05), top)
     style.percent_axis(axes, "change of difficulty")
-    cuts = known[known["negative_streak"] > 0].assign(day=lambda frame: frame.index)
-    runs = cuts.groupby(known["negative_streak"].eq(0).cumsum())["day"].agg(first="min", last="max", cuts="size")
-    runs = runs[runs["cuts"] >= 3]
-    words = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "bottom", "fontsize": 9.5}
+    at = streak.index[(streak >= 3) & (streak.shift(-1, fill_value=0) <= streak)]  # the last cut of each run
+    runs = pd.DataFrame({"start": days[at - streak[at] + 1], "end": days[at] + fortnight, "cuts": streak[at]})
+    style.shade_episodes(axes, runs, days[-1])
+    look = {"color": COLOURS["capitulation"], "ha": "center", "va": "bottom", "fontsize": 9.5}
     for run, y in zip(runs.itertuples(), cycle((0.012, 0.06)), strict=False):  # numbers side by side would touch
-        end = run.last + fortnight
-        axes.axvspan(run.first, end, color=COLOURS["capitulation_shade"], zorder=0)
-        axes.text(run.first + (end - run.first) / 2, y, run.cuts, color=COLOURS["capitulation"], **words)
+        middle = run.start + (run.end - run.start) / 2
+        axes.text(middle, y, run.cuts, transform=axes.get_xaxis_transform(), **look)
     style.mark_halvings(axes, halvings)
     style.label_ends(axes, [(shown.iloc[-1], percent(change.iloc[-1], 1, sign=True), colours[-1])])
     ends = f"; bars end at {percent(top, sign=True)}" if (change > top).any() else ""
     axes.set_title(f"shaded, with their number: 3 and more cuts in a row{ends}")
     tail = ", never 3 in a row"
     if len(runs):
-        longest = runs.loc[runs["cuts"].idxmax()]
-        tail = f"; the longest run of them, {longest['cuts']}, ended on {day(longest['last'])}"
+        tail = f"; the longest run of them, {runs['cuts'].max()}, ended on {day(days[runs['cuts'].idxmax()])}"
     title = f"{(change < 0).sum()} of {count(len(known), 'difficulty adjustment')} were cuts{tail}"
-    deepest = f"{percent(change.min(), 1)} on {day(change.idxmin())}"
+    deepest = f"{percent(change.min(), 1)} on {day(days[change.idxmin()])}"
     return finish(figure, title, f"Bars {_span(days)}, the deepest cut {deepest}.")

@@ -1,32 +1,22 @@
-"""Charts of what BTC did after events, and how sure one can be: always beside any day, or beside every rotation."""
+"""Charts of what BTC did after events, and how sure one can be: always beside any day, or beside every rotation.
 
-from __future__ import annotations
+`anchor` (start, recovery, buy, in_state) gives the colour and the words, `days` is the horizon. Tables have the columns
+of the function that is named; what is missing in them is not drawn.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from scipy.special import ndtr
+from matplotlib.ticker import MultipleLocator
 
 from capitulation.figures import style
-from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, as_percent, empty, finish, new_figure, styled
+from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, LEVEL, as_percent, empty, finish, new_figure, styled
 from capitulation.study import returns as study
-from capitulation.study.chance import Rotation
 from capitulation.study.events import HORIZONS
 from capitulation.words import ANCHOR_WORDS, count, p_text, percent, signed
-
-ALPHA = 0.05
-METHODS = {
-    "p_ols": "least squares",
-    "p_hac": "Newey-West",
-    "p_hansen_hodrick": "Hansen-Hodrick",
-    "p_matched": "matched entries",
-    "p_rotation": "exact rotation",
-}
 
 
 @styled
@@ -59,16 +49,14 @@ def event_paths(
     figure, axes = new_figure(height=4.8)
     axes.fill_between(index, base_low, base_high, color=COLOURS["baseline_shade"])
     axes.plot(index[::10], paths.iloc[::10].to_numpy(), color=style.tint(colour), linewidth=0.6)
-    for edge in (low, high):
-        axes.plot(index, edge, color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
+    axes.plot(index, np.column_stack([low, high]), color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
     axes.plot(index, base_middle, color=COLOURS["baseline"], linewidth=2.2)
     axes.plot(index, middle, color=colour, linewidth=2.6)
     axes.axvline(0, color=COLOURS["ink"], linewidth=0.9)
     bottom, top = np.nanquantile([*paths.to_numpy().ravel(), *base_low, *base_high], [0.01, 0.99])
     axes.set(xlim=(index[0], index[-1]), ylim=(bottom - 0.08, top + 0.08), xlabel="days from the entry")
     style.log_return_axis(axes, "BTC relative to the entry (log scale)")
-    step = 30 if len(index) < 200 else 60 if len(index) < 500 else 180
-    axes.set_xticks([tick for tick in range(-step * 10, after + 1, step) if tick >= -before])
+    axes.xaxis.set_major_locator(MultipleLocator(30 if len(index) < 200 else 60 if len(index) < 500 else 180))
     axes.set_title("thin: single events; dashed: their quartiles; grey band: middle half of all days")
     ends = [(middle[-1], "median\nevent", colour), (base_middle[-1], "median\nday", COLOURS["baseline"])]
     style.label_ends(axes, ends)
@@ -139,111 +127,44 @@ def _sideways(values: np.ndarray) -> np.ndarray:
     return np.clip(np.where(rank % 2 == 1, 1, -1) * np.ceil(rank / 2) * 0.085, -0.3, 0.3)
 
 
-def _null_bars(null: np.ndarray, observed: float, colour: str, label: str, left_of: float) -> tuple[Figure, Axes]:
-    """Histogram of `null`, its tail from `observed` on coloured, the observed value marked and named above the bars."""
+@styled
+def null_distribution(
+    null: np.ndarray,
+    observed: float,
+    *,
+    chance: str = "rotations of the calendar",
+    name: str = "the real calendar",
+    label: str = "mean log return of the events minus that of all rotations",
+    anchor: str = "recovery",
+) -> Figure:
+    """Histogram of what chance gives, a line for what was found, the share at least as high shaded and in the title.
+
+    `null`: one value for each of the cases of `chance` (their name, in the plural); `observed`: the one of `name`;
+    `label`: what both measure.
+    """
+    null = null[np.isfinite(null)]
+    if not len(null) or not np.isfinite(observed):
+        return empty("There is nothing that chance could be held against: no event has a known outcome")
+    colour, p = ANCHOR_COLOURS[anchor], float((null >= observed - 1e-9).mean())
     figure, axes = new_figure(height=4.0)
     heights, edges = np.histogram(null, bins=60)
-    middle, top = (edges[:-1] + edges[1:]) / 2, max(heights.max(), 1) * 1.5
+    middle, top = (edges[:-1] + edges[1:]) / 2, heights.max() * 1.5
     axes.bar(middle, heights, np.diff(edges), color=np.where(middle >= observed, colour, COLOURS["baseline_shade"]))
     axes.axvline(observed, color=colour, linewidth=2.2)
-    left = observed > np.quantile(null, left_of)
+    left = observed > np.quantile(null, 0.75)
     place = {"xytext": (-6 if left else 6, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
-    axes.annotate(label, (observed, top), va="top", color=style.text_colour(colour), fontweight="bold", **place)
-    axes.set(ylim=(0, top), yticks=[])
+    look = {"color": style.text_colour(colour), "fontweight": "bold", "va": "top"}
+    axes.annotate(f"{name}\n{signed(observed, 3)}", (observed, top), **look, **place)
+    axes.set(ylim=(0, top), yticks=[], xlabel=label, title="coloured: those that do at least as well")
     axes.grid(visible=False)
-    return figure, axes
-
-
-@styled
-def rotation_null(test: Rotation, *, days: int | None = None, anchor: str = "recovery") -> Figure:
-    """Excess of the same pattern of events in every rotation of the calendar, the real one marked, its tail coloured.
-
-    `test`: as from `rotation_test`; `days`: the horizon, for the words alone.
-    """
-    if not test.n:
-        return empty("Without an event there is nothing to rotate")
-    label = f"the real calendar\n{signed(test.excess, 3)}"
-    figure, axes = _null_bars(test.null, test.excess, ANCHOR_COLOURS[anchor], label, 0.8)
-    axes.axvline(0, ymax=0.72, color=COLOURS["ink"], linewidth=0.8)  # below the label
-    axes.set_xlabel("mean log return of the signals minus that of all rotations")
-    over = f" over {days} days" if days else ""
-    axes.set_title(f"{len(test.null):,} rotations of the same pattern of {count(test.n, 'event')}{over}")
-    title = (
-        f"{percent(test.p, 1)} of all rotations of the calendar do at least as well as the real one ({p_text(test.p)})"
-    )
-    low, high = (signed(value, 3) for value in np.quantile(test.null, [0.05, 0.95]))
-    return finish(figure, title, f"Histogram, nine in ten between {low} and {high}; observed {signed(test.excess, 3)}.")
-
-
-@styled
-def family_null(table: pd.DataFrame, null_max: np.ndarray) -> Figure:
-    """Best standardised excess of all rules in every common rotation, the observed best marked.
-
-    `table`: definition, anchor, z, p_family (`tables.family_table`); `null_max`: shape (rotations,).
-    """
-    rules = table.dropna(subset=["z"])
-    if rules.empty:
-        return empty("No rule has an event whose outcome is known")
-    best = rules.loc[rules["z"].idxmax()]
-    rule, signal = style.rule_words(best["definition"]), ANCHOR_WORDS.get(best["anchor"], best["anchor"])
-    label = f"observed best:\n{rule},\n{signal}, z = {best['z']:.1f}"
-    figure, axes = _null_bars(null_max, best["z"], COLOURS["recovery"], label, 0.7)
-    axes.set_xlabel("best of all rules: standardised excess log return")
-    axes.set_title(f"{len(null_max):,} common rotations of {count(len(rules), 'rule')}")
-    title = (
-        f"In {percent(best['p_family'], 1)} of common rotations some rule does as well as the best one did "
-        f"(family-wise {p_text(best['p_family'])})"
-    )
-    alt = (
-        f"Histogram, one in twenty above {np.quantile(null_max, 0.95):.2f}; observed {best['z']:.2f}: {rule}, {signal}."
-    )
-    return finish(figure, title, alt)
-
-
-@styled
-def test_comparison(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> Figure:
-    """One-sided p-values of the same effects by five methods, one row each; one effect joined by a line.
-
-    `table`: rows of `tables.study_table` of one rule, a dot per anchor and horizon; the line is `anchor` and `days`.
-    """
-    rows = table[table["n_events"] > 0]
-    if rows.empty:
-        return empty("No event of this rule has a known outcome")
-    rows, smallest = rows.assign(p_ols=ndtr(-rows["t_ols"].to_numpy(float))), 1e-4
-    figure, axes = new_figure(height=4.4)
-    style.grid_along_x(axes)
-    shift = np.linspace(-0.22, 0.22, max(len(rows), 2))[: len(rows)]
-    colours = [ANCHOR_COLOURS.get(name, COLOURS["baseline"]) for name in rows["anchor"]]
-    for i, method in enumerate(METHODS):
-        axes.scatter(rows[method].clip(lower=smallest), i + shift, s=26, c=colours, alpha=0.55, linewidths=0)
-    chosen = rows[(rows["anchor"] == anchor) & (rows["horizon_days"] == days)]
-    title = f"No {ANCHOR_WORDS.get(anchor, anchor)} have a known outcome at {days} days"
-    if len(chosen):
-        row = chosen.iloc[0]
-        line = row[list(METHODS)].astype(float).clip(lower=smallest)
-        axes.plot(line, range(len(METHODS)), "-D", color=COLOURS["ink"], markersize=7, linewidth=1.4, zorder=4)
-        title = (
-            f"The same {days}-day effect: least squares says {p_text(row['p_ols'])}, Newey-West "
-            f"{p_text(row['p_hac'])}, exact rotation {p_text(row['p_rotation'])}"
-        )
-    axes.axvline(ALPHA, color=COLOURS["soft"], linewidth=1, linestyle=(0, (3, 2)))
-    axes.set_yticks(range(len(METHODS)), list(METHODS.values()))
-    axes.set(ylim=(len(METHODS) - 0.5, -0.5), xlim=(smallest * 0.8, 1.15))
-    style.log_axis(axes, f"one-sided p, {smallest:g} also stands for less", "x")
-    used = [name for name in ANCHOR_COLOURS if name in set(rows["anchor"])]
-    keys = [Line2D([], [], marker="o", ls="", color=ANCHOR_COLOURS[name], label=ANCHOR_WORDS[name]) for name in used]
-    keys = [Line2D([], [], marker="D", color=COLOURS["ink"], label="primary test"), *keys]
-    style.legend_above(axes, keys, bbox_to_anchor=(-0.22, 0.99), fontsize=10)
-    below = ", ".join(f"{label} {int((rows[name] < ALPHA).sum())}" for name, label in METHODS.items())
-    return finish(figure, title, f"Dots in five rows; of {count(len(rows), 'effect')} below {ALPHA}: {below}.")
+    low, high = (signed(value, 3) for value in np.quantile(null, [0.05, 0.95]))
+    title = f"{percent(p, 1)} of {len(null):,} {chance} do at least as well as {name} ({p_text(p)})"
+    return finish(figure, title, f"Histogram, nine in ten between {low} and {high}; observed {signed(observed, 3)}.")
 
 
 @styled
 def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> Figure:
-    """Excess log return with its interval by rule and anchor at one horizon; n and p of `anchor` in a column.
-
-    `table`: as from `tables.study_table`.
-    """
+    """Excess log return with its interval by rule and anchor (`tables.study_table`), n and p of `anchor` beside it."""
     rows = table[(table["horizon_days"] == days) & (table["n_events"] > 0)]
     if rows.empty:
         return empty("No definition has an event whose outcome is known")
@@ -251,7 +172,7 @@ def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> 
     order = list(dict.fromkeys([*own.index, *rows["definition"]]))
     anchors = [name for name in ANCHOR_COLOURS if name in set(rows["anchor"])]
     figure, axes = new_figure(height=1.7 + 0.52 * max(len(order), 2))
-    style.grid_along_x(axes)
+    style.grid_along_x(axes, [style.rule_label(name) for name in order])
     axes.axvline(0, color=COLOURS["ink"], linewidth=0.9, zorder=1)
     for i in range(0, len(order), 2):
         axes.axhspan(i - 0.5, i + 0.5, color="#f7f5f1", zorder=0)
@@ -262,18 +183,14 @@ def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> 
         look = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4, "label": ANCHOR_WORDS[name]}
         axes.plot(found["excess_log"], y, style.ANCHOR_MARKERS[name], color=colour, **look)
     axes.margins(x=0.04)
-    axes.set_yticks(range(len(order)), [style.rule_label(name) for name in order])
-    axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=f"excess log return over {days} days, against any day")
-    place = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "fontsize": 10}
-    place["color"] = style.text_colour(ANCHOR_COLOURS[anchor])
-    axes.annotate("n, p", (1.02, -0.62), va="bottom", **place)
-    for i, row in enumerate(own.itertuples()):
-        p = "<0.001" if row.p_rotation < 0.001 else f"{row.p_rotation:.2f}"
-        axes.annotate(f"{row.n_events:.0f}, {p}", (1.02, i), va="center", **place)
+    axes.set_xlabel(f"excess log return over {days} days, against any day")
+    shown = own["p_rotation"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.2f}")
+    notes = [(i, f"{n:.0f}, {p}") for i, (n, p) in enumerate(zip(own["n_events"], shown, strict=True))]
+    style.label_ends(axes, [(y, note, ANCHOR_COLOURS[anchor]) for y, note in [(-0.85, "n, p"), *notes]])
     style.legend_above(axes, bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.1, columnspacing=1.2)
     title = (
-        f"{int((rows['p_rotation'] < ALPHA).sum())} of {count(len(rows), 'pair')} of definition and signal have a "
-        f"rotation p below {ALPHA} at {days} days; chance alone would give {ALPHA * len(rows):.1f}"
+        f"{int((rows['p_rotation'] < LEVEL).sum())} of {count(len(rows), 'pair')} of definition and signal have a "
+        f"rotation p below {LEVEL} at {days} days; chance alone would give {LEVEL * len(rows):.1f}"
     )
     told = [f"{style.rule_words(row.Index)} {signed(row.excess_log, 2)}" for row in own.itertuples()]
     return finish(figure, title, f"Points with intervals; for {ANCHOR_WORDS[anchor]}: {', '.join(told)}.")
@@ -281,11 +198,7 @@ def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> 
 
 @styled
 def prequential(forecasts: pd.DataFrame, *, anchor: str = "recovery") -> Figure:
-    """At each signal: the forecast from earlier signals, the forecast from every earlier day, and what came.
-
-    `forecasts`: as from `robustness.prequential`: date, forecast, baseline, outcome; log returns, missing where not
-    known.
-    """
+    """At each signal the forecast from earlier ones, that from earlier days, what came (`robustness.prequential`)."""
     rows = forecasts.dropna(subset=["outcome"]).reset_index(drop=True)
     both = rows.dropna(subset=["forecast", "baseline"])
     if both.empty:
@@ -313,10 +226,7 @@ def prequential(forecasts: pd.DataFrame, *, anchor: str = "recovery") -> Figure:
 
 @styled
 def comparable_fan(state: Mapping[str, Any]) -> Figure:
-    """Returns after comparable moments by horizon: extremes, middle half and median beside any day's median.
-
-    `state`: as from `present.present_state`.
-    """
+    """Returns after comparable moments (`present_state`): extremes, middle half, median, beside any day's median."""
     rows = pd.DataFrame(state["comparable"]["log_returns"])
     if rows.empty or rows["n"].max() == 0:
         return empty("No earlier moment of known outcome is comparable to the present one")
@@ -330,8 +240,7 @@ def comparable_fan(state: Mapping[str, Any]) -> Figure:
     axes.plot(at, known["base_median"], "D", color=COLOURS["baseline"], markersize=6)
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
     axes.set_xticks(at, [f"{row.horizon_days:.0f} days\nn = {row.n:.0f}" for row in known.itertuples()])
-    room = 0.05 * (high - low)
-    axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
+    axes.set_ylim(min(low, 0) - 0.05 * (high - low), max(high, 0) + 0.05 * (high - low))
     style.log_return_axis(axes, "return of BTC")
     axes.set_title("light: all cases; dark: middle half; line: median; diamond: median of any day")
     style.label_ends(axes, [(known["base_median"].iloc[-1], "any day", COLOURS["baseline"])])

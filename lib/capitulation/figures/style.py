@@ -5,8 +5,6 @@ figure, and where two things meet, shape or a direct label tells them apart as w
 `Figure`: its `suptitle` states what was found, its `get_label()` says in words what the picture shows.
 """
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -15,9 +13,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -46,66 +43,50 @@ COLOURS = {
     "difficulty_up": "#a9bccb",
     "cost": "#b0417f",
     "hashprice": "#009e73",
-    "simulated": "#7a1f4f",
 }
 ANCHOR_COLOURS = {name: COLOURS[name] for name in ("start", "recovery", "buy", "in_state")}
 ANCHOR_MARKERS = {"start": "v", "recovery": "o", "buy": "^", "in_state": "s"}
-GRADE_COLOURS = {"noise-like": "#b5b0a6", "doubtful": "#e69f00", "real": "#d55e00"}
-VERDICT_COLOURS = {
-    "reproduced": "#009e73",
-    "contradicted": "#d55e00",
-    "not distinguishable from chance": "#b5b0a6",
-    "not testable with free data": "#e6e2da",
-}
+GRADE_COLOURS = {"noise-like": "#8a8780", "doubtful": "#f0a070", "real": "#d55e00"}
+GRADE_MARKERS = {"noise-like": "o", "doubtful": "d", "real": "D"}
 SERIES_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0417f", "#56b4e9", "#7a5c3e", "#8a8780")
-DIVERGING = ("#9c4200", "#d55e00", "#f3b48e", "#f7f5f1", "#9fc6de", "#0072b2", "#004a75")
-SEQUENTIAL = ("#f7f5f1", "#c7dfec", "#7fb6d6", "#0072b2", "#00416b")
+LEVEL = 0.05  # of every test that a chart tells of
 
-STYLE = {
+# matplotlib's own defaults come first, so that a reader's matplotlibrc cannot change a report; the backend stays.
+_LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")
+RC = {
+    **{key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_LEFT_ALONE)},
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "axes.spines.left", "legend.frameon"), False),
+    **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), "#3c3a36"),
+    **dict.fromkeys(("ytick.major.size", "ytick.minor.size", "patch.linewidth"), 0),
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.08,
     "figure.titlesize": 14,
     "figure.titleweight": "bold",
     "font.size": 11,
-    "text.color": "#1c1b19",
-    "axes.labelcolor": "#3c3a36",
-    "xtick.color": "#3c3a36",
-    "ytick.color": "#3c3a36",
+    "text.color": COLOURS["ink"],
     "axes.edgecolor": "#a8a39a",
     "axes.titlesize": 11,
-    "axes.titlecolor": "#5d5a54",
+    "axes.titlecolor": COLOURS["soft"],
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.xmargin": 0.01,
-    "grid.color": "#e6e2da",
-    "ytick.major.size": 0,
-    "ytick.minor.size": 0,
-    "patch.linewidth": 0,
-    "legend.frameon": False,
+    "grid.color": COLOURS["faint"],
     "legend.fontsize": 10.5,
     "legend.handlelength": 1.2,
 }
-# matplotlib's own defaults come first, so that a reader's matplotlibrc cannot change a report; the backend stays.
-_LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")
-RC = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_LEFT_ALONE)} | STYLE
 
 # A decorator: draw in the project's style whatever the caller's settings are, and leave those as they were. A notebook
 # says `with mpl.rc_context(style.RC):`.
 styled = mpl.rc_context(RC)
 
 
-def new_figure(
-    rows: int = 1, columns: int = 1, height: float = 4.4, width: float = 7.6, **options: Any
-) -> tuple[Figure, Any]:
-    """An untracked figure (inches) with its axes, as `Figure.subplots` gives them."""
-    figure = Figure(figsize=(width, height))
+def new_figure(rows: int = 1, columns: int = 1, height: float = 4.4, **options: Any) -> tuple[Figure, Any]:
+    """An untracked figure, 7.6 inches wide, with its axes, as `Figure.subplots` gives them."""
+    figure = Figure(figsize=(7.6, height))
     return figure, figure.subplots(rows, columns, **options)
 
 
@@ -142,21 +123,17 @@ def tint(colour: str, share: float = 0.4) -> str:
     return to_hex([1 - share * (1 - part) for part in to_rgb(colour)])
 
 
-def colour_map(colours: Iterable[str], bad: str = "#ffffff") -> LinearSegmentedColormap:
-    """A continuous colour map through `colours`; missing values get `bad`."""
-    return LinearSegmentedColormap.from_list("capitulation", list(colours), N=64).with_extremes(bad=bad)
-
-
 def plain_number(value: float) -> str:
-    """A number for an axis.
+    """A positive number in three digits.
 
-    >>> [plain_number(v) for v in (0.05, 5, 20_000, 150_000, 2e6)]
-    ['0.05', '5', '20k', '150k', '2M']
+    >>> [plain_number(v) for v in (0.05123, 5, 1499.6, 20_000, 151_234, 2e6)]
+    ['0.0512', '5', '1,500', '20k', '151k', '2M']
     """
+    value = float(f"{value:.3g}")
     for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
-        if abs(value) >= least:
+        if value >= least:
             return f"{value / size:g}{letter}"
-    return f"{value:,.0f}" if abs(value) >= 1 and float(value).is_integer() else f"{value:g}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def as_percent(log_return: float) -> str:
@@ -170,10 +147,10 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     axis = getattr(axes, f"{which}axis")
     low, high = axis.get_view_interval()
     decades = np.log10(high / low) if low > 0 else 9
-    steps = ((0.7, (1, 1.5, 2, 3, 5, 7)), (1.8, (1, 2, 5)), (3, (1, 3)), (np.inf, (1,)))
-    subs = next(subs for most, subs in steps if decades < most or most == np.inf)
+    steps = ((0.7, (1, 1.5, 2, 3, 5, 7)), (1.8, (1, 2, 5)), (3, (1, 3)))
+    subs = next((subs for most, subs in steps if decades < most), (1,))
     axis.set_major_locator(LogLocator(base=10, subs=[float(sub) for sub in subs], numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(float(f"{value:.6g}")).replace("-", "−")))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -211,17 +188,19 @@ def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object
     mark_halvings(axes, halvings, at)
 
 
-def grid_along_x(axes: Axes) -> None:
-    """A horizontal chart: grid across values, which lie along x, none across names."""
+def grid_along_x(axes: Axes, names: Sequence[str] = (), **look: Any) -> None:
+    """A horizontal chart: grid across values, which lie along x, none across `names`, a row each from the top."""
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
+    if names:
+        axes.set_yticks(range(len(names)), names, **look)
+        axes.set_ylim(len(names) - 0.5, -0.5)
 
 
-def legend_above(axes: Axes, handles: Sequence[Artist] | None = None, **options: Any) -> None:
+def legend_above(axes: Axes, **options: Any) -> None:
     """Keys above the axes, in one line unless `ncols` says otherwise."""
-    handles = axes.get_legend_handles_labels()[0] if handles is None else handles
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "borderaxespad": 0.2, "ncols": len(handles)}
-    axes.legend(handles=handles, **place | options)
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "borderaxespad": 0.2}
+    axes.legend(**place | {"ncols": len(axes.get_legend_handles_labels()[0])} | options)
 
 
 def rule_words(name: str) -> str:
@@ -236,58 +215,54 @@ def rule_label(name: str) -> str:
     return "\n".join(min((textwrap.wrap(words, width) for width in range(half, max(half + 4, 19))), key=len))
 
 
-def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, **look: Any) -> None:
-    """Shade each episode (columns `start`, `end`) from its start to its end, an ongoing one to `last`."""
+def shade_episodes(
+    axes: Axes, episodes: pd.DataFrame, last: object, y: tuple[float, float] | None = None, **look: Any
+) -> None:
+    """Shade each episode (columns `start`, `end`) from its start to its end, an ongoing one to `last`.
+
+    Over the whole height, or as bars at `y`: lower edge and height.
+    """
+    start, end = date2num(episodes["start"]), date2num(episodes["end"].fillna(pd.Timestamp(last)))
     options = {"color": COLOURS["capitulation_shade"], "linewidth": 0.6, "zorder": 0, **look}
-    for start, end in zip(episodes["start"], episodes["end"], strict=True):
-        axes.axvspan(start, pd.Timestamp(last) if pd.isna(end) else end, **options)
+    if y is None:
+        options["transform"] = axes.get_xaxis_transform()
+    axes.broken_barh(np.column_stack([start, end - start]), y or (0, 1), **options)
 
 
 def mark_halvings(axes: Axes, halvings: Iterable[object], at: str = "top") -> None:
-    """A dotted line at each halving inside the axes, named at its `at` end: "top", "bottom" or "above" the axes."""
+    """A dotted line at each halving inside the axes, named at its `at` end, "top" or "bottom", or not ("")."""
     low, high = axes.get_xlim()
-    y = {"top": 0.985, "bottom": 0.015, "above": 1.0}[at]
-    look = {"xycoords": axes.get_xaxis_transform(), "rotation": 90, "ha": "right", "va": at, "xytext": (-1, 0)}
-    if at == "above":
-        look |= {"rotation": 0, "ha": "center", "va": "bottom", "xytext": (0, 2)}
-    for number in (float(date2num(pd.Timestamp(value))) for value in halvings):
+    look = {"rotation": 90, "ha": "right", "va": at or "top", "color": COLOURS["soft"], "fontsize": 9}
+    place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-1, 0), "textcoords": "offset points"}
+    for number in date2num(pd.DatetimeIndex(halvings)):
         if low < number < high:
             axes.axvline(number, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-            axes.annotate("halving", (number, y), textcoords="offset points", color=COLOURS["soft"], fontsize=9, **look)
+            axes.annotate("halving" if at else "", (number, 0.985 if at == "top" else 0.015), **place, **look)
 
 
 def mark_present(axes: Axes, when: object, value: float, text: str = "", colour: str = COLOURS["ink"]) -> None:
     """A dot at the last known value, with its text beside it; nothing where the value is missing."""
-    if not np.isfinite(value):
-        return
     axes.plot([pd.Timestamp(when)], [value], "o", color=colour, markersize=5.5, zorder=6, clip_on=False)
     if text:
         label_ends(axes, [(value, text, colour)])
 
 
-def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], x: float = 1.0, gap: float = 13.0) -> None:
-    """Names at the right end of their lines, (value, text, colour) each, moved apart where they would overlap.
+def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 13.0) -> None:
+    """Names at the right end of their lines, (value, text, colour) each, `gap` points apart where they would overlap.
 
-    `x` is a fraction of the axes' width, `gap` the least distance in points. Call after the limits are set.
+    A missing value has no label. Call after the limits are set.
     """
-    known = sorted(label for label in labels if np.isfinite(label[0]))
-    if not known:
-        return
-    pixels = axes.transData.transform([(0, value) for value, _, _ in known])[:, 1]
-    order = np.argsort(pixels, kind="stable")  # an inverted axis puts small values on top
-    known, wanted = [known[i] for i in order], pixels[order] * 72 / axes.figure.dpi
-    apart = gap * (1 + max(text.count("\n") for _, text, _ in known) * 0.9)
-    placed = wanted.copy()
-    for _ in range(60):
-        if (np.diff(placed) >= apart - 1e-6).all():
-            break
-        for i in range(len(placed) - 1):
-            push = max(0.0, apart - (placed[i + 1] - placed[i])) / 2
-            placed[i : i + 2] += (-push, push)
+    known = sorted((label for label in labels if np.isfinite(label[0])), reverse=bool(axes.yaxis_inverted()))
+    wanted = axes.transData.transform([(0, value) for value, _, _ in known] or np.empty((0, 2)))[:, 1]
+    wanted *= 72 / axes.figure.dpi
+    apart = gap * (1 + 0.9 * max((text.count("\n") for _, text, _ in known), default=0)) * np.arange(len(known))
+    pushed_up = np.maximum.accumulate(wanted - apart)
+    pushed_down = np.minimum.accumulate((wanted - apart)[::-1])[::-1]
+    placed = (pushed_up + pushed_down) / 2 + apart
     look = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "fontsize": 10.5, "va": "center"}
-    for (value, text, colour), at, want in zip(known, placed, wanted, strict=True):
-        place = {"xytext": (7, at - want), "textcoords": "offset points"}
-        axes.annotate(text, (x, value), color=text_colour(colour), **place, **look)
+    for (value, text, colour), moved in zip(known, placed - wanted, strict=True):
+        place = {"xytext": (7, moved), "textcoords": "offset points"}
+        axes.annotate(text, (1.0, value), color=text_colour(colour), **place, **look)
 
 
 def watermark(figure: Figure) -> Figure:
@@ -295,26 +270,23 @@ def watermark(figure: Figure) -> Figure:
     if all(text.get_gid() != "watermark" for text in figure.texts):
         wide, high = figure.get_size_inches()
         place = {"ha": "center", "va": "center", "rotation": 24, "rotation_mode": "anchor", "zorder": 1000}
-        look = {"fontsize": min(9.5 * wide, 16 * high), "color": COLOURS["simulated"], "alpha": 0.16, "weight": "bold"}
+        look = {"fontsize": min(9.5 * wide, 16 * high), "color": "#7a1f4f", "alpha": 0.16, "weight": "bold"}
         figure.text(0.5, 0.46, "SIMULATED", gid="watermark", family="DejaVu Sans", **place, **look)
     return figure
 
 
-def png_bytes(figure: Figure, colours: int = 128, dpi: float = 192) -> bytes:
-    """`figure` as a PNG of at most `colours` (2 to 256) palette colours; its bytes depend on nothing but the figure.
+def png_bytes(figure: Figure) -> bytes:
+    """`figure` as a PNG of at most 128 palette colours; its bytes depend on nothing but the figure.
 
     At 192 dpi an inch of the figure is 96 CSS pixels at twice the resolution. A crowded picture gives up colours that
-    nobody tells apart rather than weigh down the page. Raises `ValueError` for another number of colours.
+    nobody tells apart rather than weigh down the page.
     """
-    if not 2 <= colours <= 256:
-        raise ValueError(f"colours={colours}: must be 2 to 256")
-    pixels, width = io.BytesIO(), int(figure.get_size_inches()[0] * dpi)
+    drawn = io.BytesIO()
     with mpl.rc_context(RC):
-        figure.savefig(pixels, format="rgba", dpi=dpi)
-    size = width, len(pixels.getvalue()) // (4 * width)
-    picture = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
-    found = _palette_png(picture, colours)
-    return found if len(found) <= 85_000 or colours <= 32 else _palette_png(picture, colours // 2)
+        figure.savefig(drawn, format="png", dpi=192, pil_kwargs={"compress_level": 0})
+    picture = Image.open(drawn).convert("RGB")
+    found = _palette_png(picture, 128)
+    return found if len(found) <= 85_000 else _palette_png(picture, 64)
 
 
 def _palette_png(picture: Image.Image, colours: int) -> bytes:

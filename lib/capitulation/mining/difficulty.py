@@ -1,9 +1,8 @@
 """Difficulty: Bitcoin's consensus numbers, every adjustment so far, and an estimate of the next.
 
-The first half is exact (Nakamoto 2008; Bitcoin Core's `GetBlockSubsidy` and `CalculateNextWorkRequired`). Height is the
-running count of blocks, so the day of block k * 2016 is known from daily data. The estimate of the next adjustment
-treats blocks as a Poisson process of constant unknown rate since the epoch began; a hash rate that moves within the
-epoch comes on top of its interval, as its record in notebook 60 shows.
+The past is exact (Nakamoto 2008; Bitcoin Core's `GetBlockSubsidy` and `CalculateNextWorkRequired`): height is the count
+of blocks, so that daily data tell the day of block k * 2016. The next adjustment is estimated as if blocks were a
+Poisson process of constant rate since the epoch began; a hash rate that moves within it comes on top of the interval.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ def halvings() -> pd.DataFrame:
 def halving_days(panel: pd.DataFrame) -> pd.Series:
     """Day of each halving inside `panel`: index `halving` (1, 2, …), value the first day at height k * 210,000 or more.
 
-    Only halvings whose day before is in the panel too. Without any height, the days of data/reference/halvings.csv that
-    lie inside the panel. Like `height` itself a day can differ by one between providers' clocks.
+    Only halvings whose day before is in the panel too; without any height, those of data/reference/halvings.csv that
+    are. By the provider's clock, so that a day can differ by one.
     """
     height = panel["height"].dropna()
     if height.empty:
         table = halvings().set_index("halving")["date"]
         return table[table.isin(panel.index)].rename("halving_day")
-    first, last = int(height.iloc[0] // HALVING_BLOCKS), int(height.max() // HALVING_BLOCKS)
-    numbers = pd.RangeIndex(first + 1, last + 1, name="halving")
-    days = [height.index[height >= k * HALVING_BLOCKS][0] for k in numbers]
+    halved = (height // HALVING_BLOCKS).astype("int64")
+    numbers = pd.RangeIndex(halved.iloc[0] + 1, halved.max() + 1, name="halving")
+    days = height.index[halved.cummax().searchsorted(numbers)]
     return pd.Series(days, index=numbers, dtype="datetime64[ns]", name="halving_day")
 
 
@@ -79,24 +78,21 @@ def _crossings(panel: pd.DataFrame) -> pd.DataFrame:
     Where the day before is unknown, or more than one multiple was passed, the day's blocks are missing.
     """
     height = panel["height"].dropna()
-    values, days = height.to_numpy(), height.index.to_numpy("datetime64[D]").astype("int64")
-    epoch = values // RETARGET_BLOCKS
-    steps = np.diff(epoch, prepend=epoch[:1])
-    at = np.flatnonzero(steps > 0)
-    plain = (days[at] - days[at - 1] == 1) & (steps[at] == 1)
-    first = epoch[at] * RETARGET_BLOCKS
-    blocks = np.where(plain, values[at] - values[at - 1], np.nan)
-    return pd.DataFrame({"date": height.index[at], "height": first, "blocks": blocks, "after": values[at] - first + 1})
+    epoch, past = height // RETARGET_BLOCKS, panel["height"].shift(1).reindex(height.index)
+    steps, first = epoch.diff(), epoch * RETARGET_BLOCKS
+    blocks = (height - past).where(steps == 1)
+    table = pd.DataFrame({"height": first, "blocks": blocks, "after": height - first + 1})
+    return table[steps > 0].rename_axis("date").reset_index()
 
 
 def adjustments(panel: pd.DataFrame) -> pd.DataFrame:
     """One row per difficulty adjustment in `panel`, in order: date, height, difficulty, change, negative_streak.
 
     date: UTC day (by the provider's clock) of the first block at the new difficulty; height: that block, a multiple of
-    2016; difficulty: the new one; change: new/old - 1 (fraction); negative_streak: cuts in a row up to this one.
-    On the day itself B blocks of mean difficulty D are n_old at the old and n_new at the new one, hence
-    new = (B D - n_old old) / n_new, good to about 2e-7 (the provider's rounding, times B / n_new). Missing difficulty
-    and change where the day before is not known. Without any height: no rows.
+    2016; difficulty: the new one; change: new/old - 1 (fraction); negative_streak: cuts in a row up to this one. Of the
+    B blocks of mean difficulty D on the day itself n_old are at the old and n_new at the new one, hence
+    new = (B D - n_old old) / n_new, good to about 2e-7 (the provider's rounding, times B / n_new). Difficulty and
+    change are missing where the day before is. Without any height: no rows.
 
     >>> (adjustments(panel)["height"] % 2016).unique().tolist()
     [0.0]
@@ -106,8 +102,7 @@ def adjustments(panel: pd.DataFrame) -> pd.DataFrame:
     old = whole_days.ffill().shift(1).reindex(found["date"]).to_numpy()
     mean = panel["difficulty"].reindex(found["date"]).to_numpy()
     new = (found["blocks"] * mean - (found["blocks"] - found["after"]) * old) / found["after"]
-    change = new / old - 1
-    change = change.mask(change.abs() < 1e-9, 0.0)  # rounding
+    change = (new / old - 1).mask(lambda x: x.abs() < 1e-9, 0.0)  # rounding
     cut = change < 0
     streak = cut.groupby((~cut).cumsum()).cumsum().astype("int64")
     return found[["date", "height"]].assign(difficulty=new, change=change, negative_streak=streak)
@@ -119,8 +114,7 @@ def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd
     Columns: height (of the first block at the new difficulty), blocks_remaining (to that block), date, date_low,
     date_high, change, change_low, change_high (fractions). With m blocks found in e days, the rate's posterior is
     Gamma(m, e) (scale-free prior), so that the whole epoch lasts e / b days, b ~ Beta(m, 2016 - m): the mean of b gives
-    the usual estimate (time per block so far), its quantiles the interval. Missing before the panel's first adjustment
-    and where height is.
+    the usual estimate, its quantiles the interval. Missing before the panel's first adjustment and where height is.
     """
     # An epoch's first day counts as the share of its blocks that came after the adjustment.
     opening, position = _crossings(panel).set_index("date"), np.arange(len(panel))
@@ -130,30 +124,21 @@ def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd
     found = (panel["height"] % RETARGET_BLOCKS + 1).to_numpy()
     left, tail = RETARGET_BLOCKS - found, 0.5 - confidence / 2
     remaining = np.where(np.isfinite(elapsed), left + 1, np.nan)
-
-    def epoch_days(probability: float) -> np.ndarray:
-        return elapsed / np.where(left > 0, betaincinv(found, np.maximum(left, 1), probability), 1.0)
-
-    def date(epoch: np.ndarray) -> pd.DatetimeIndex:
-        ahead = epoch - elapsed + elapsed / found
-        return pd.DatetimeIndex(panel.index + pd.to_timedelta(np.floor(ahead) + 1, unit="D"))
-
-    def change(epoch: np.ndarray) -> np.ndarray:
-        # The consensus code measures from an epoch's first block to its last: one interval fewer than blocks.
-        measured = epoch * (RETARGET_BLOCKS - 1) / RETARGET_BLOCKS
-        return np.clip(RETARGET_BLOCKS / BLOCKS_PER_DAY / measured, 1 / MAX_RETARGET_FACTOR, MAX_RETARGET_FACTOR) - 1
-
-    likely, short, long = elapsed / (found / RETARGET_BLOCKS), epoch_days(1 - tail), epoch_days(tail)
+    quantiles = [np.where(left > 0, betaincinv(found, np.maximum(left, 1), p), 1.0) for p in (1 - tail, tail)]
+    epoch = elapsed / np.stack([found / RETARGET_BLOCKS, *quantiles])  # days: likely, short, long
+    ahead = pd.to_timedelta(np.ravel(np.floor(epoch - elapsed + elapsed / found) + 1), unit="D")
+    dates = np.reshape(np.tile(panel.index, 3) + ahead, epoch.shape)
+    # The consensus code measures from an epoch's first block to its last: one interval fewer than blocks.
+    measured = epoch * (RETARGET_BLOCKS - 1) / RETARGET_BLOCKS
+    ratio = np.clip(RETARGET_BLOCKS / BLOCKS_PER_DAY / measured, 1 / MAX_RETARGET_FACTOR, MAX_RETARGET_FACTOR)
     columns = {"height": panel["height"] + remaining, "blocks_remaining": remaining}
-    columns |= {"date": date(likely), "date_low": date(short), "date_high": date(long)}
-    columns |= {"change": change(likely), "change_low": change(long), "change_high": change(short)}
+    columns |= dict(zip(("date", "date_low", "date_high"), dates, strict=True))
+    columns |= dict(zip(("change", "change_low", "change_high"), ratio[[0, 2, 1]] - 1, strict=True))
     return pd.DataFrame(columns, index=panel.index)
 
 
 def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95) -> dict[str, Any]:
-    """The last row of `next_adjustment_history` with its day as `as_of`; heights and blocks as integers.
-
-    An empty dict where no adjustment lies in `panel` or its last height is missing.
+    """The last row of `next_adjustment_history` with its day as `as_of`; empty where nothing is known.
 
     >>> next_adjustment(panel[:"2014-01-01"])["blocks_remaining"] <= 2016
     True

@@ -1,11 +1,9 @@
 """What miners earn: revenue, hashprice, the Puell multiple, and the power price at which a rig breaks even.
 
-Blocks found cancel in hashprice (a lucky day brings more revenue and more apparent hash rate in the same proportion),
-so it is known far more exactly than the day's hash rate. Which rigs run no one publishes: as Cambridge's electricity
-index (CBECI) does, every rig of the recent past counts the same, good for direction and turning points, not for the
-last percent. Free data cannot show miners' own power contracts, hosting fees, debt, and the coins they sell.
-
-Daily results have the panel's index `date`, use that day and earlier ones alone, and are missing where an input is.
+Blocks found cancel in hashprice (revenue over apparent hash rate), so it is known far more exactly than the day's hash
+rate. Which rigs run no one publishes: as in Cambridge's electricity index (CBECI), every rig of the recent past counts
+the same, good for direction and turning points, not for the last percent; power contracts, hosting fees and debt of
+miners are unknown. Daily results have the panel's index `date`, use no later day, and are missing where an input is.
 """
 
 from __future__ import annotations
@@ -25,25 +23,19 @@ KWH_PER_PH_DAY = 24.0  # what one PH/s uses in a day per J/TH of efficiency: 100
 
 
 def _positive(series: pd.Series) -> pd.Series:
-    """`series` with what cannot be divided by or logged made missing."""
+    """`series` with what cannot be divided by made missing."""
     return series.where(series > 0)
 
 
 def revenue_usd(panel: pd.DataFrame) -> pd.Series:
-    """Miners' revenue of the day (USD): the provider's figure; where it has none at all, coins earned times price.
-
-    A provider's gaps are not filled from the other formula.
-    """
+    """Miners' revenue of the day (USD): the provider's figure, with its gaps; without any, coins earned times price."""
     if panel["revenue_usd"].notna().any():
         return panel["revenue_usd"]
     return ((panel["issuance_btc"] + panel["fees_btc"]) * panel["price_usd"]).rename("revenue_usd")
 
 
 def puell_multiple(panel: pd.DataFrame) -> pd.Series:
-    """Value of the day's new coins over its mean of the last 365 days, this one included (ratio; David Puell, 2019).
-
-    Missing until the window is full and wherever it holds a missing day.
-    """
+    """Value of the day's new coins over its mean of the last 365 days (ratio; David Puell, 2019); full windows only."""
     issued = panel["issuance_btc"] * panel["price_usd"]
     return (issued / _positive(rolling_mean(issued, 365))).rename("puell_multiple")
 
@@ -51,31 +43,27 @@ def puell_multiple(panel: pd.DataFrame) -> pd.Series:
 def economics(panel: pd.DataFrame) -> pd.DataFrame:
     """Daily economics of mining, one row per day of `panel`.
 
-    Columns: `issuance_btc`, `fees_btc` (BTC a day), `revenue_usd` (USD a day), `fee_share` (fees over coins earned,
-    fraction), `hashprice_usd_ph_day` and `hashprice_btc_ph_day` (revenue of one PH/s in one day), `puell_multiple`
-    (ratio).
+    Columns: `issuance_btc`, `fees_btc` (BTC), `revenue_usd` (USD), `fee_share` (fees over coins earned, fraction),
+    `hashprice_usd_ph_day` and `hashprice_btc_ph_day` (revenue of one PH/s in one day), `puell_multiple` (ratio).
 
     >>> bool(economics(panel)["hashprice_usd_ph_day"].dropna().min() > 0)
     True
     """
     revenue, earned_btc = revenue_usd(panel), panel["issuance_btc"] + panel["fees_btc"]
     hash_rate_ph = _positive(panel["hash_rate_ehs"]) * 1000
-    return panel[["issuance_btc", "fees_btc"]].assign(
-        revenue_usd=revenue,
-        fee_share=panel["fees_btc"] / _positive(earned_btc),
-        hashprice_usd_ph_day=revenue / hash_rate_ph,
-        hashprice_btc_ph_day=earned_btc / hash_rate_ph,
-        puell_multiple=puell_multiple(panel),
-    )
+    money = panel[["issuance_btc", "fees_btc"]].assign(revenue_usd=revenue)
+    money["fee_share"] = panel["fees_btc"] / _positive(earned_btc)
+    money["hashprice_usd_ph_day"], money["hashprice_btc_ph_day"] = revenue / hash_rate_ph, earned_btc / hash_rate_ph
+    return money.assign(puell_multiple=puell_multiple(panel))
 
 
 def read_rigs(path: Path | None = None) -> pd.DataFrame:
     """The rig table, indexed by `model`, in order of release.
 
-    Columns: `maker`, `released` (first day of the release month), `available` (first day after it: a release known by
-    month counts from its end, so nothing is known too early), `hash_rate_ths` (TH/s), `power_w` (W),
-    `efficiency_j_th` (J/TH), `source`. Default file: data/reference/asic_rigs.csv. Raises `DataError` where a model
-    appears twice, a figure is not positive or the efficiency is over 2 % off power over hash rate.
+    Columns: `maker`, `released` (first day of the release month), `available` (first day after that month, so that
+    nothing is known too early), `hash_rate_ths` (TH/s), `power_w` (W), `efficiency_j_th` (J/TH), `source`. Default:
+    data/reference/asic_rigs.csv. Raises `DataError` where a model appears twice, a figure is not positive or the
+    efficiency is over 2 % off power over hash rate.
     """
     path = path or reference_folder() / "asic_rigs.csv"
     rigs = pd.read_csv(path, usecols=RIG_COLUMNS)
@@ -98,23 +86,21 @@ def recent_rigs(days: pd.DatetimeIndex, rigs: pd.DataFrame) -> np.ndarray:
 def breakeven_usd_kwh(panel: pd.DataFrame, rigs: pd.DataFrame) -> pd.DataFrame:
     """Power price (USD/kWh) at which each rig's revenue pays exactly for its power: days × rigs (as from `read_rigs`).
 
-    Breakeven = hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh). Days before a rig was surely on sale (first day
-    after its release month) are missing. Power alone is counted: no hosting, staff or capital.
+    Breakeven = hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh), missing before the rig is `available`. Power
+    alone is counted: no hosting, staff or capital.
     """
-    hashprice = economics(panel)["hashprice_usd_ph_day"].to_numpy()
-    values = hashprice[:, None] / (KWH_PER_PH_DAY * rigs["efficiency_j_th"].to_numpy())
-    on_sale = panel.index.to_numpy()[:, None] >= rigs["available"].to_numpy()
-    return pd.DataFrame(np.where(on_sale, values, np.nan), index=panel.index, columns=rigs.index)
+    hashprice = economics(panel)[["hashprice_usd_ph_day"]].to_numpy()
+    values = pd.DataFrame(hashprice / (KWH_PER_PH_DAY * rigs["efficiency_j_th"].to_numpy()), panel.index, rigs.index)
+    return values.where(panel.index.to_numpy()[:, None] >= rigs["available"].to_numpy())
 
 
 def fleet(panel: pd.DataFrame, power_price: float = 0.07, rigs: pd.DataFrame | None = None) -> pd.DataFrame:
     """The modelled fleet at `power_price` (USD/kWh), one row per day of `panel`.
 
-    Columns: `n_recent` and `n_earning` (rigs released within five years; those of them whose revenue covers their
-    power), `share_under_water` (the others' share, equal weights, fraction), `fleet_efficiency_j_th` (mean J/TH of
-    the earning ones; where none earns, the most efficient recent rig, so that cost is then a lower bound),
-    `production_cost_usd` (power cost per BTC earned, coins and fees), `price_to_cost` (ratio) and `fleet_power_gw`.
-    Missing where hashprice is missing or no recent rig is known.
+    Columns: `n_recent` (rigs released within five years), `n_earning` (those whose revenue covers their power),
+    `share_under_water` (of the others, fraction), `fleet_efficiency_j_th` (mean J/TH of the earning ones; where none
+    earns, the best recent rig: cost is then a lower bound), `production_cost_usd` (power cost per BTC earned),
+    `price_to_cost` (ratio), `fleet_power_gw`. Missing where hashprice is or no recent rig is known.
 
     >>> bool(fleet(panel)["share_under_water"].dropna().between(0, 1).all())
     True
@@ -130,47 +116,19 @@ def fleet(panel: pd.DataFrame, power_price: float = 0.07, rigs: pd.DataFrame | N
     total = np.where(earning, efficiency, 0.0).sum(axis=1)
     mixed = np.where(usable, np.where(n_earning > 0, total / np.maximum(n_earning, 1), best), np.nan)
     cost = KWH_PER_PH_DAY * mixed * power_price / money["hashprice_btc_ph_day"].to_numpy()
-    columns = {
-        "n_recent": n_recent,
-        "n_earning": n_earning,
-        "share_under_water": np.where(usable, 1 - n_earning / np.maximum(n_recent, 1), np.nan),
-        "fleet_efficiency_j_th": mixed,
-        "production_cost_usd": cost,
-        "price_to_cost": panel["price_usd"].to_numpy() / cost,
-        "fleet_power_gw": panel["hash_rate_ehs"].to_numpy() * mixed / 1000,
-    }
-    return pd.DataFrame(columns, index=panel.index)
+    share = np.where(usable, 1 - n_earning / np.maximum(n_recent, 1), np.nan)
+    columns = {"n_recent": n_recent, "n_earning": n_earning, "share_under_water": share, "fleet_efficiency_j_th": mixed}
+    columns |= {"production_cost_usd": cost, "price_to_cost": panel["price_usd"] / cost}
+    return pd.DataFrame(columns, index=panel.index).assign(fleet_power_gw=panel["hash_rate_ehs"] * mixed / 1000)
 
 
 def rigs_under_water(panel: pd.DataFrame, power_price: float, rigs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Recent rigs on the last day of `panel` whose hashprice is known, the least efficient first; index `model`.
+    """Rigs recent on the last day of known hashprice: `efficiency_j_th`, `breakeven_usd_kwh`, `under_water`; by model.
 
-    Columns: `efficiency_j_th`, `breakeven_usd_kwh`, `under_water`. Empty where hashprice is never known.
+    The least efficient first; empty where hashprice is never known.
     """
     rigs = read_rigs() if rigs is None else rigs
     last = economics(panel)["hashprice_usd_ph_day"].dropna().tail(1)
     chosen = rigs[recent_rigs(last.index, rigs).any(axis=0)].sort_values("efficiency_j_th", ascending=False)
     breakeven = last.sum() / (KWH_PER_PH_DAY * chosen["efficiency_j_th"])
     return chosen[["efficiency_j_th"]].assign(breakeven_usd_kwh=breakeven, under_water=breakeven < power_price)
-
-
-def difficulty_regression(panel: pd.DataFrame) -> pd.DataFrame:
-    """Price explained by difficulty, each day from that day and earlier ones alone (expanding least squares).
-
-    log price = intercept + slope * log difficulty, refitted every day. Columns: `slope`, `intercept`,
-    `regression_price_usd` (fitted price of the day, USD) and `price_to_regression` (ratio). Missing before 365 usable
-    days and where price or difficulty is missing. The popular model fits the whole history once, so its past values
-    know the future; this one does not. Both series trend, so the fit describes and proves nothing.
-    """
-    x, y = (np.log(_positive(panel[name])).to_numpy() for name in ("difficulty", "price_usd"))
-    known = np.isfinite(x) & np.isfinite(y)
-    x0, y0, count = np.where(known, x, 0.0), np.where(known, y, 0.0), np.cumsum(known).astype(float)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_x, mean_y = np.cumsum(x0) / count, np.cumsum(y0) / count
-        variance = np.cumsum(x0 * x0) / count - mean_x**2
-        slope = (np.cumsum(x0 * y0) / count - mean_x * mean_y) / variance
-    slope[~((count >= 365) & (variance > 1e-12))] = np.nan
-    intercept = mean_y - slope * mean_x
-    fitted = np.where(np.isnan(y), np.nan, np.exp(intercept + slope * x))
-    columns = {"slope": slope, "intercept": intercept, "regression_price_usd": fitted}
-    return pd.DataFrame(columns, index=panel.index).assign(price_to_regression=panel["price_usd"] / fitted)

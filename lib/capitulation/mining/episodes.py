@@ -1,7 +1,7 @@
 """From any daily state to a table of episodes, their anchors and their clusters.
 
-Days are not events: a capitulation of seventy days is one observation. A day whose state is not known neither starts
-nor ends an episode; the episode goes on over it.
+Days are not events: a capitulation of seventy days is one observation. A day of unknown state neither starts nor ends
+an episode, which goes on over it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ def runs(state: pd.Series) -> pd.DataFrame:
         raise InputError(f"a state must be true, false or missing on each day, not {state.dtype}") from None
     edge = np.diff(known.to_numpy(bool).astype("int8"), prepend=0)
     start, end = known.index[edge == 1], known.index[edge == -1]
-    ongoing = np.arange(len(start)) >= len(end)
-    end = end.append(pd.DatetimeIndex([pd.NaT] * int(ongoing.sum())))
-    until = end.fillna(state.index[-1] + ONE_DAY) if len(end) else end
-    numbers, days = np.arange(1, len(start) + 1), (until - start).days.astype("int64")
-    return pd.DataFrame({"episode": numbers, "start": start, "end": end, "ongoing": ongoing, "days": days})
+    end = end.append(pd.DatetimeIndex([pd.NaT] * (len(start) - len(end))))
+    table = pd.DataFrame({"episode": np.arange(1, len(start) + 1), "start": start, "end": end, "ongoing": end.isna()})
+    until = table["end"].fillna(state.index[-1] + ONE_DAY) if len(table) else table["end"]
+    return table.assign(days=(until - table["start"]).dt.days)
 
 
 def _spans(index: pd.DatetimeIndex, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -53,8 +52,8 @@ def buy_dates(
 ) -> pd.Series:
     """Buy day of each episode by Edwards' rule (missing where none): index as `episodes`.
 
-    The first day from the recovery on, and before the next episode starts, on which the fast mean of price lies above
-    the slow one: the recovery day itself if it does so already, else the day it crosses. Full windows only.
+    The first day from the recovery (itself included) to the next start on which the fast mean of price, over a full
+    window, lies above the slow one.
     """
     price = panel["price_usd"]
     above = (rolling_mean(price, price_fast_days) > rolling_mean(price, price_slow_days)).to_numpy()
@@ -67,10 +66,7 @@ def buy_dates(
 
 
 def grade(depth_z: pd.Series) -> pd.Series:
-    """In words whether block luck alone explains a fall: noise-like (z above -2), doubtful (-2 to -3), real (below -3).
-
-    A gap that never fell below zero is noise-like too. Missing z gives a missing grade.
-    """
+    """Whether block luck alone explains a fall: noise-like (z above -2), doubtful (-2 to -3), real. Missing stays."""
     names = np.select([depth_z > -2, depth_z >= -3], ["noise-like", "doubtful"], "real")
     return pd.Series(names, index=depth_z.index, dtype="object", name="grade").where(depth_z.notna())
 
@@ -89,13 +85,12 @@ def episodes(
 ) -> pd.DataFrame:
     """The episodes of any daily `state` (boolean, <NA> where unknown) of `panel`, in order of time.
 
-    Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state, so that
-    definitions compare (fraction), depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest
-    (fraction); price_start and price_end (USD at the end of these days); negative_retargets, difficulty cuts from the
-    start to the day before the end; era (year of the halving); buy_date (`buy_dates`). Missing where not known.
-    Episodes shorter than `min_days`, or less than `min_depth_z` standard errors deep, are left out, the others keep
-    their numbers; one left out still ends the buy window of the one before. That looks at whole episodes: right for
-    describing the past and, at a recovery or a buy, for trading it.
+    Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state (fraction),
+    depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest (fraction); price_start and
+    price_end (USD at the end of these days); negative_retargets, difficulty cuts from the start to the day before the
+    end; era (year of the halving); buy_date (`buy_dates`). Missing where not known. Episodes shorter than `min_days`,
+    or less than `min_depth_z` standard errors deep, are left out; the others keep their numbers, and one left out still
+    ends the buy window of the one before. Known at a recovery or a buy, not at a start.
 
     >>> found = episodes(panel["price_usd"] < 0.9 * panel["price_usd"].shift(30), panel)
     >>> bool((found["end"] > found["start"])[~found["ongoing"]].all())
@@ -112,11 +107,8 @@ def episodes(
         at = [a + np.nanargmin(span) if np.isfinite(span).any() else len(of) for a, span in spans]
         return np.append(of, np.nan)[np.array(at, dtype=int)]
 
-    cuts = np.full(len(table), np.nan)
-    if panel["height"].notna().any():
-        changes = adjustments(panel)
-        cut = np.append(0, panel.index.isin(changes.loc[changes["change"] < 0, "date"]).cumsum())
-        cuts = cut[stop] - cut[start]
+    changes = adjustments(panel)
+    cuts = np.append(0, panel.index.isin(changes.loc[changes["change"] < 0, "date"]).cumsum())
     depth_z = lowest(gap, gap_z)
     table = table.assign(
         depth=lowest(gap, gap),
@@ -125,7 +117,7 @@ def episodes(
         hash_rate_drawdown=lowest(fallen, fallen),
         price_start=price.reindex(table["start"]).to_numpy(),
         price_end=price.reindex(table["end"]).to_numpy(),
-        negative_retargets=cuts,
+        negative_retargets=cuts[stop] - cuts[start] if panel["height"].notna().any() else np.nan,
         era=era_of(table["start"], panel).to_numpy(),
         buy_date=buy_dates(panel, table, price_fast_days, price_slow_days),
     )
@@ -134,10 +126,7 @@ def episodes(
 
 
 def clusters(days: Iterable[pd.Timestamp], gap: int) -> np.ndarray:
-    """Cluster number (0, 1, …) of each event: one closer than `gap` days (1 at least) to the one before joins its.
-
-    In order of time; missing days are left out.
-    """
+    """Cluster number of each known event in order of time: one less than `gap` (>= 1) days after another joins its."""
     known = pd.DatetimeIndex(days).dropna().sort_values().to_numpy("datetime64[D]")
     return np.cumsum(np.diff(known, prepend=known[:1]).astype("int64") >= gap)
 
@@ -148,7 +137,7 @@ def n_clusters(days: Iterable[pd.Timestamp], gap: int) -> int:
 
 
 class Rules(NamedTuple):
-    """All rules applied to one panel, as `apply_rules` gives them."""
+    """What `apply_rules` gives."""
 
     states: pd.DataFrame
     episodes: pd.DataFrame
@@ -158,10 +147,9 @@ class Rules(NamedTuple):
 def apply_rules(panel: pd.DataFrame, **settings: Any) -> Rules:
     """Every rule on one panel: daily states, the episodes of all, and the days of each (definition, anchor).
 
-    `settings`: thresholds of the rules and keywords of `episodes`; an unknown name raises `InputError` with the nearest
-    known. states: boolean, a column per rule, in the state only inside the episodes kept; episodes: as `episodes`
-    gives, one rule under the other, `definition` first; events: in the order of the rules, each at start, recovery,
-    buy and in_state (every day in the state).
+    `settings`: thresholds of the rules and keywords of `episodes`; `InputError` for an unknown name, with the nearest
+    known. states: boolean, a column per rule, in the state only inside the episodes kept; episodes: those of all rules,
+    `definition` first; events: by rule at start, recovery, buy and in_state (every day in the state).
 
     >>> rules = apply_rules(panel, slow_days=90)
     >>> len(rules.events["puell_multiple", "start"]) == int((rules.episodes["definition"] == "puell_multiple").sum())

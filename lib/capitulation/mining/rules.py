@@ -1,8 +1,8 @@
 """Every definition of capitulation: one decorated function each, with its name, words, source and thresholds beside it.
 
 A rule takes a panel and gives two columns, index `date`: `measure`, its own figure, and `intensity`, how far that lies
-on the stressed side of its threshold (above 0: in the state; missing: unknown). It reads that day and earlier ones
-alone. A new rule is one more function (see `rule`): every table, page, test and the run's parameters take it up.
+on the stressed side of its threshold (above 0: in the state; missing: unknown). It reads no later day. A new rule is
+one more function (see `rule`): every table, page, test and the run's parameters take it up.
 """
 
 from __future__ import annotations
@@ -25,18 +25,14 @@ DIFFICULTY_RIBBON_DAYS = (9, 14, 25, 40, 60, 90, 128, 200)
 
 
 class Rule(NamedTuple):
-    """One definition: `name` as in the tables, `words` in sentences, what it `says`, its `source`.
+    """One definition, as `rule` registers it."""
 
-    `compute(panel, **thresholds)` gives columns measure and intensity; `thresholds` are its keywords, each as
-    (annotation, default), the annotation with unit, meaning and limits.
-    """
-
-    name: str
-    words: str
+    name: str  # as in the tables
+    words: str  # in sentences
     says: str
     source: str
-    compute: Callable[..., pd.DataFrame]
-    thresholds: Mapping[str, tuple[Any, Any]]
+    compute: Callable[..., pd.DataFrame]  # of a panel and the thresholds: columns measure and intensity
+    thresholds: Mapping[str, tuple[Any, Any]]  # annotation (with unit, meaning and limits) and default of each
 
 
 RULES: dict[str, Rule] = {}
@@ -45,8 +41,7 @@ RULES: dict[str, Rule] = {}
 def rule(name: str, *, words: str = "", says: str = "", source: str = "own rule") -> Any:
     """Decorator that makes a function of a panel and keyword thresholds the rule `name` (replacing one of that name).
 
-    `says` is the function's docstring where not given. Raises `InputError` where a threshold has no default, or
-    another one than in a rule that shares it.
+    `says`: else the function's docstring. `InputError` where a threshold has no default, or another than elsewhere.
 
     >>> @rule("quiet_day", says="fewer than 100 blocks in a day")
     ... def quiet_day(panel, *, fewer_than=100):
@@ -58,12 +53,11 @@ def rule(name: str, *, words: str = "", says: str = "", source: str = "own rule"
 
     def register(compute: Callable[..., pd.DataFrame]) -> Callable[..., pd.DataFrame]:
         _, *own = inspect.signature(compute, eval_str=True).parameters.values()
-        others = thresholds(without=name)
+        others, declared = thresholds(without=name), {}
         for one in own:
-            if one.default is one.empty or (one.name in others and others[one.name][1] != one.default):
+            if one.default is one.empty or others.get(one.name, (None, one.default))[1] != one.default:
                 raise InputError(f"rule {name}: {one.name} needs a default, the same as in other rules that have it")
-        kinds = [type(one.default) if one.annotation is one.empty else one.annotation for one in own]
-        declared = {one.name: (kind, one.default) for one, kind in zip(own, kinds, strict=True)}
+            declared[one.name] = (type(one.default) if one.annotation is one.empty else one.annotation, one.default)
         plain = words or name.replace("_", " ")
         RULES[name] = Rule(name, plain, says or inspect.getdoc(compute) or plain, source, compute, declared)
         return compute
@@ -72,7 +66,7 @@ def rule(name: str, *, words: str = "", says: str = "", source: str = "own rule"
 
 
 def thresholds(without: str = "") -> dict[str, tuple[Any, Any]]:
-    """Every threshold that a rule (but `without`) declares, by name: its annotation and its default."""
+    """Annotation and default of every threshold that a rule (but `without`) declares, by name."""
     return {key: kind for one in RULES.values() if one.name != without for key, kind in one.thresholds.items()}
 
 
@@ -90,33 +84,32 @@ def _is(unit: str, description: str, **limits: float) -> Any:
     return Field(description=description, json_schema_extra={"unit": unit}, **limits)
 
 
+FastDays = Annotated[int, _is("days", "fast mean of hash rate", ge=2, le=400)]
+SlowDays = Annotated[int, _is("days", "slow mean of hash rate", ge=3, le=800)]
+MeanDays = Annotated[int, _is("days", "mean of hash rate for the drawdown rule", ge=1, le=400)]
 Drawdown = Annotated[float, _is("fraction", "drawdown of hash rate from its running peak", gt=0, lt=1)]
+CutsNeeded = Annotated[int, _is("retargets", "negative retargets needed", ge=1, le=100)]
+LookedBack = Annotated[int, _is("retargets", "retargets looked back on", ge=1, le=100)]
 Compression = Annotated[float, _is("fraction", "difficulty ribbon: coefficient of variation below this", gt=0, lt=1)]
 PuellBelow = Annotated[float, _is("ratio", "Puell multiple below this", gt=0, lt=10)]
 Stress = Annotated[float, _is("ratio", "hashprice below this share of its mean of the past year", gt=0, lt=2)]
+PowerPrice = Annotated[float, _is("USD/kWh", "power price of miners", gt=0, lt=10)]
 FleetShare = Annotated[float, _is("fraction", "share of the recent rig fleet under breakeven", gt=0, le=1)]
 
 
-# Thresholds without a published value were set so that each rule holds on a minority of days, before any return was
-# looked at.
+# Thresholds without a published value: set so that a rule holds on a minority of days, before returns were looked at.
 @rule(
     "hash_ribbons",
     words="Hash Ribbons",
     source='Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole Investments, 2019',
 )
-def ribbon_gap(
-    panel: pd.DataFrame,
-    *,
-    fast_days: Annotated[int, _is("days", "fast mean of hash rate", ge=2, le=400)] = 30,
-    slow_days: Annotated[int, _is("days", "slow mean of hash rate", ge=3, le=800)] = 60,
-) -> pd.DataFrame:
+def ribbon_gap(panel: pd.DataFrame, *, fast_days: FastDays = 30, slow_days: SlowDays = 60) -> pd.DataFrame:
     """fast mean of hash rate below its slow mean"""
     gap = hash_ribbons(panel, fast_days, slow_days)["gap"]
     return beyond(gap, -gap)
 
 
-# With 30 and 60 days the ribbons say the same: the 60-day mean is the average of this 30-day mean and the one 30 days
-# ago, so that fast < slow exactly where growth < 0.
+# The 60-day mean is the average of this 30-day mean and the one 30 days ago: fast < slow exactly where growth < 0.
 @rule(
     "hash_rate_growth_30d",
     words="30-day hash-rate growth",
@@ -145,10 +138,7 @@ def growth_90d(panel: pd.DataFrame) -> pd.DataFrame:
     source='ZFX Shanhai Securities, 20 January 2026 ("fell a cumulative 15 % from its peak"); common in market letters',
 )
 def hash_rate_drawdown(
-    panel: pd.DataFrame,
-    *,
-    drawdown_mean_days: Annotated[int, _is("days", "mean of hash rate for the drawdown rule", ge=1, le=400)] = 30,
-    drawdown_threshold: Drawdown = 0.05,
+    panel: pd.DataFrame, *, drawdown_mean_days: MeanDays = 30, drawdown_threshold: Drawdown = 0.05
 ) -> pd.DataFrame:
     """mean hash rate below its running peak by more than drawdown_threshold"""
     fallen = drawdown(panel, drawdown_mean_days)
@@ -160,10 +150,7 @@ def hash_rate_drawdown(
     source='ZFX Shanhai Securities, 20 January 2026 ("seventh negative adjustment in the past eight")',
 )
 def negative_retargets(
-    panel: pd.DataFrame,
-    *,
-    retargets_k: Annotated[int, _is("retargets", "negative retargets needed", ge=1, le=100)] = 3,
-    retargets_n: Annotated[int, _is("retargets", "retargets looked back on", ge=1, le=100)] = 5,
+    panel: pd.DataFrame, *, retargets_k: CutsNeeded = 3, retargets_n: LookedBack = 5
 ) -> pd.DataFrame:
     """at least retargets_k of the last retargets_n difficulty adjustments were cuts"""
     change = adjustments(panel).set_index("date")["change"]
@@ -222,10 +209,7 @@ def hashprice_stress(panel: pd.DataFrame, *, hashprice_stress_ratio: Stress = 0.
     source="Cambridge Centre for Alternative Finance, CBECI methodology (rigs of five years, equal weights)",
 )
 def fleet_under_breakeven(
-    panel: pd.DataFrame,
-    *,
-    power_price_usd_kwh: Annotated[float, _is("USD/kWh", "power price of miners", gt=0, lt=10)] = 0.07,
-    fleet_share_threshold: FleetShare = 0.5,
+    panel: pd.DataFrame, *, power_price_usd_kwh: PowerPrice = 0.07, fleet_share_threshold: FleetShare = 0.5
 ) -> pd.DataFrame:
     """share of the recent rigs that do not earn their power above fleet_share_threshold"""
     share = fleet(panel, power_price_usd_kwh)["share_under_water"]
@@ -241,25 +225,20 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
             raise InputError(f"unknown name {one_line(name, 60)!r}; nearest known: {near[0]}")
 
 
-def rule_measure(panel: pd.DataFrame, name: str, **settings: Any) -> pd.DataFrame:
-    """Daily measure and intensity (above 0 in the state) of rule `name`, index `date`; missing where an input is.
-
-    `settings`: thresholds of any rule; those of other rules are passed over. `InputError` for another name.
-    """
-    refuse_unknown([name], RULES)
-    refuse_unknown(settings, thresholds())
-    own = RULES[name].thresholds
-    return RULES[name].compute(panel, **{key: value for key, value in settings.items() if key in own})
-
-
 def rule_state(panel: pd.DataFrame, name: str, **settings: Any) -> pd.Series:
-    """Whether each day is in the state of rule `name` (see `rule_measure`): boolean, <NA> where unknown.
+    """Whether each day is in the state of rule `name`: boolean, index `date`, <NA> where unknown.
+
+    `settings`: thresholds, of which the rule takes its own; `InputError` for a name that no rule has, with the nearest
+    one. The rule's own daily figures: `RULES[name].compute(panel)`.
 
     >>> state = rule_state(panel, "puell_multiple", puell_threshold=0.4)
     >>> state.dtype.name, bool(state.isna().any())  # unknown until a year is full
     ('boolean', True)
     """
-    intensity = rule_measure(panel, name, **settings)["intensity"]
+    refuse_unknown([name], RULES)
+    refuse_unknown(settings, thresholds())
+    own = {key: value for key, value in settings.items() if key in RULES[name].thresholds}
+    intensity = RULES[name].compute(panel, **own)["intensity"]
     flags = pd.arrays.BooleanArray((intensity > 0).to_numpy(bool), intensity.isna().to_numpy(bool))
     return pd.Series(flags, index=panel.index, name=name)
 

@@ -6,13 +6,12 @@ Filter", section 2.3.5) on the log of daily block work y = log(hash rate):
     y(t) = level(t) + e(t), Var e(t) = 1 / blocks(t);  level(t+1) = level(t) + slope(t);  slope(t+1) = slope(t) + z(t)
 
 The noise of y is known from the block counts, so only the slope's variance is estimated: on 1 January of each year, by
-maximum likelihood on the two years before, and kept for that year. Nothing on a day depends on a later one. A free
-variance of the level was tried and drives the slope's to zero on recent years, after which the slope never moves again.
+maximum likelihood on the two years before, and kept for that year; nothing on a day depends on a later one. With a free
+variance of the level the slope's goes to zero on recent years, after which the slope never moves again.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -24,9 +23,7 @@ from statsmodels.tsa.statespace.kalman_filter import KalmanFilter
 from capitulation.mining.hashrate import block_counts
 
 FIT_DAYS = 730
-# A slope that moves less than this a day remembers for more than six weeks and would miss a capitulation after two calm
-# years; one that moves more would be no trend.
-SLOPE_SD_BOUNDS = (1e-4, 0.3)
+SLOPE_SD_BOUNDS = (1e-4, 0.3)  # a day: a slower slope remembers over six weeks, a faster one would be no trend
 VARIANCE_AT_START = (1e4, 1e-2)  # of level and slope: nearly nothing is known, so the first days are not scored
 
 
@@ -43,10 +40,7 @@ def _smooth_trend(log_work: np.ndarray, variance: np.ndarray) -> KalmanFilter:
 
 
 def slope_variance(log_work: np.ndarray, variance: np.ndarray) -> float:
-    """Variance of the slope's daily step that makes `log_work` most likely, its noise of known `variance`; same shape.
-
-    A missing day is NaN in `log_work`. At least one day must be known.
-    """
+    """Variance of the slope's daily step that makes `log_work` (NaN where missing) most likely, its noise known."""
     model = _smooth_trend(log_work, variance)
 
     def cost(log_variance: float) -> float:
@@ -55,19 +49,6 @@ def slope_variance(log_work: np.ndarray, variance: np.ndarray) -> float:
 
     bounds = 2 * np.log(SLOPE_SD_BOUNDS)
     return float(np.exp(minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 0.01}).x))
-
-
-@lru_cache(maxsize=256)
-def _year(log_work: bytes, variance: bytes) -> np.ndarray:
-    """P(slope < 0 | data up to the day) for each day after the first FIT_DAYS, on which the slope variance is fitted.
-
-    Remembered by the data's bytes: past years cost nothing when the last one grows.
-    """
-    work, noise = np.frombuffer(log_work), np.frombuffer(variance)
-    model = _smooth_trend(work, noise)
-    model["state_cov"] = np.array([[slope_variance(work[:FIT_DAYS], noise[:FIT_DAYS])]])
-    result = model.filter()
-    return ndtr(-result.filtered_state[1] / np.sqrt(result.filtered_state_cov[1, 1]))[FIT_DAYS:]
 
 
 def falling_probability(panel: pd.DataFrame) -> pd.Series:
@@ -84,7 +65,11 @@ def falling_probability(panel: pd.DataFrame) -> pd.Series:
     starts = [at for at in new_year if len(known) and at - FIT_DAYS >= known[0]]
     probability = np.full(len(panel), np.nan)
     for begin, stop in pairwise([*starts, len(panel)]):
-        stretch = slice(begin - FIT_DAYS, stop)
-        if np.isfinite(log_work[stretch][:FIT_DAYS]).any():
-            probability[begin:stop] = _year(log_work[stretch].tobytes(), variance[stretch].tobytes())
+        work, noise = (values[begin - FIT_DAYS : stop] for values in (log_work, variance))
+        if np.isfinite(work[:FIT_DAYS]).any():
+            model = _smooth_trend(work, noise)
+            model["state_cov"] = np.array([[slope_variance(work[:FIT_DAYS], noise[:FIT_DAYS])]])
+            result = model.filter()
+            falling = ndtr(-result.filtered_state[1] / np.sqrt(result.filtered_state_cov[1, 1]))
+            probability[begin:stop] = falling[FIT_DAYS:]
     return pd.Series(probability, index=panel.index, name="falling_probability")

@@ -12,24 +12,26 @@ import contextlib
 import ctypes
 import io
 import json
-import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 if "rfc3987_syntax" not in sys.modules:  # an optional grammar of jsonschema, never needed: 0.9 s to import
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+import nbformat
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from nbclient.exceptions import DeadKernelError
 from nbformat.v4 import new_output
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -43,17 +45,8 @@ from capitulation.report.render import Page, render_notebook
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 CELL_FILE = re.compile(r"<ipython-input-\d+-[0-9a-f]+>|\S*ipykernel_\d+/\d+\.py")
-STOPS = {signal.SIGINT, signal.SIGTERM}
 DIED = "the process died (killed, or out of memory)"
 PR_SET_PDEATHSIG = 1
-
-
-class NotebookFailed(ReportError):
-    """A notebook that stopped: `notebook` is its name, the message names cell and error."""
-
-    def __init__(self, notebook: str, reason: str) -> None:
-        super().__init__(f"notebook {notebook}, {reason}")
-        self.notebook = notebook
 
 
 class Job(NamedTuple):
@@ -62,7 +55,6 @@ class Job(NamedTuple):
     `folder`: where its results go, with the market in it. `hidden`: folders of this machine and what to write instead.
     """
 
-    name: str
     source: Path
     output: Path
     folder: Path
@@ -107,42 +99,32 @@ class _Hook(DisplayHook):
     def write_format_data(self, format_dict, md_dict=None) -> None:
         self.shell.show("execute_result", format_dict, md_dict, execution_count=self.prompt_count)
 
-    def finish_displayhook(self) -> None:
-        self._is_active = False
-
 
 class Shell(InteractiveShell):
     """An IPython shell that keeps what a cell shows, in order, as the outputs of a notebook."""
 
-    displayhook_class = Type(_Hook)
-    display_pub_class = Type(_Publisher)
+    displayhook_class, display_pub_class = Type(_Hook), Type(_Publisher)
 
     def __init__(self, **kwargs: Any) -> None:
-        self.outputs: list[Any] = []
-        self.by_id: dict[str, list[Any]] = {}
+        self.outputs, self.by_id = [], {}  # what the cell has shown; what was shown under an id, in any cell
         super().__init__(**kwargs)
         self.system = self.system_piped  # what `!command` prints arrives too
 
     def show(self, kind: str, data, metadata, display_id: str | None = None, update: bool = False, **more: Any) -> None:
         """One displayed object; with `update` it takes the place of what was shown under the same id."""
         data = {key: base64.b64encode(v).decode() if isinstance(v, bytes) else v for key, v in data.items()}
-        same = self.by_id.setdefault(display_id, []) if display_id else []
         if update:
-            for shown in same:
+            for shown in self.by_id.get(display_id, []):
                 shown.update(data=data, metadata=metadata or {})
         else:
             self.outputs.append(new_output(kind, data=data, metadata=metadata or {}, **more))
-            same.append(self.outputs[-1])
+            self.by_id.setdefault(display_id, []).append(self.outputs[-1])
 
     def enable_gui(self, gui=None) -> None:
         pass
 
     def _showtraceback(self, etype, evalue, stb) -> None:
         self.outputs.append(new_output("error", ename=etype.__name__, evalue=str(evalue), traceback=list(stb)))
-
-
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 class InProcess(Engine):
@@ -155,7 +137,7 @@ class InProcess(Engine):
         shell = Shell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         shell.enable_matplotlib("inline")
         sys.stdout, sys.stderr = _Stream(shell, "stdout"), _Stream(shell, "stderr")
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda *told: sys.stderr.write(warnings.formatwarning(*told[:4]))
         for number, cell in enumerate(nb_man.nb.cells):
             nb_man.cell_start(cell, number)
             if cell.cell_type == "code" and cell.source.strip():
@@ -177,161 +159,153 @@ papermill_engines.register("kernel", papermill_engines.get_engine("nbclient"))
 # --- one notebook in a process of its own ---------------------------------------------------------------------------
 
 
-def _work(job: Job, pipe: Connection, parent: int) -> None:
-    """Run `job`; send ("cell", number) as cells begin, then ("done", page) or ("failed", reason)."""
+def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
+    """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs."""
     os.setsid()  # Ctrl-C in a terminal reaches the driver alone, which ends this group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the driver, however that ends
-        if os.getppid() != parent:
+        if os.getppid() != driver:
             os._exit(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    private = str(job.folder.with_name(f"{job.name}.private"))
     for name in [name for name in os.environ if any(word in name.upper() for word in SECRETS)]:
         del os.environ[name]
-    os.environ |= {
-        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        **{"CAPITULATION_RUN_FOLDER": str(job.folder), "CAPITULATION_NOTEBOOK": job.name},
-        **{"IPYTHONDIR": private, "JUPYTER_RUNTIME_DIR": private, "PYTHONHASHSEED": "0"},
-        "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, whatever the user has installed as python3
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    os.environ |= dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), f"{job.folder}.private")
+    os.environ |= {"CAPITULATION_RUN_FOLDER": str(job.folder), "CAPITULATION_NOTEBOOK": job.source.stem}
+    os.environ |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, whatever the user has installed as python3
     sys.path.insert(0, "")
-    pipe.send(_run(job, lambda number: pipe.send(("cell", number))))
+    pipe.send(_run(job, at))
 
 
-def _run(job: Job, on_cell: Callable[[int], None]) -> tuple[str, Page | str]:
-    at = added = 0
+def _run(job: Job, at: Any) -> Page | str:
+    added = 0
 
-    def started(cell: Any, cell_index: int) -> None:
-        nonlocal at, added  # counted from 1, without the cell that papermill adds: as the author sees them
+    def begin(cell: Any, cell_index: int) -> None:
+        nonlocal added  # the cell that papermill adds is not counted: the author does not see it
         added = added or "injected-parameters" in cell.metadata.get("tags", [])
-        at = cell_index + 1 - added
-        on_cell(at)
+        at.value = cell_index + 1 - added
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a cell before may have changed it
+        signal.setitimer(signal.ITIMER_REAL, job.cell_timeout)  # ends this process, whatever the cell is busy with
 
-    for logger in ("papermill", "traitlets"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
-    kernel = {"kernel_name": "python3", "language": "python", "engine_name": job.engine, "start_timeout": 120}
-    saving = {"progress_bar": False, "request_save_on_cell_execute": False, "autosave_cell_every": 0}
-    options = {**kernel, **saving, "cwd": str(job.source.parent), "on_cell_execute": started}
+    options = {"kernel_name": "python3", "language": "python", "engine_name": job.engine, "start_timeout": 120}
+    options |= {"progress_bar": False, "request_save_on_cell_execute": False, "autosave_cell_every": 0}
+    options |= {"cwd": str(job.source.parent), "on_cell_execute": begin}
     try:
-        execute_notebook(source, output, parameters=job.parameters, **options)
-        tidy(job)
-        return "done", render_notebook(job.output)
+        try:
+            execute_notebook(source, output, job.parameters, **options)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if job.output.is_file():  # saved, whole or up to the cell that failed
+                tidy(job)
+        return render_notebook(job.output)
+    except DeadKernelError:
+        return DIED
     except PapermillExecutionError as error:
-        tidy(job)
-        return "failed", f"cell {at}: {error.ename}: {one_line(error.evalue, 240)}"
+        return f"{error.ename}: {one_line(error.evalue, 240)}"
     except Exception as error:
-        dead = type(error).__name__ == "DeadKernelError"
-        return "failed", f"cell {at}: {DIED if dead else f'{type(error).__name__}: {one_line(error, 240)}'}"
+        return f"{type(error).__name__}: {one_line(error, 240)}"
 
 
 def tidy(job: Job) -> None:
     """Rewrite the executed notebook as the same bytes in every build: no times, paths, addresses or random ids."""
-    notebook = json.loads(job.output.read_text(encoding="utf-8"))
+
+    def plain(text: str) -> str:
+        text = CELL_FILE.sub("<cell>", ADDRESS.sub("0x…", text))
+        for folder, shown in job.hidden.items():
+            text = text.replace(folder, shown)
+        return text
+
+    notebook = nbformat.read(job.output, 4)
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     known = {"kernelspec": kernel, "language_info": {"name": "python"}, "papermill": {"parameters": job.parameters}}
-    notebook |= {"metadata": known, "nbformat_minor": 5}
-    for position, cell in enumerate(notebook["cells"]):
-        tags = cell["metadata"].get("tags", [])
-        cell |= {"metadata": {"tags": tags} if tags else {}, "id": f"cell-{position}"}
+    notebook.update(metadata=known, nbformat_minor=5)
+    for position, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags")
+        cell.update(metadata={"tags": tags} if tags else {}, id=f"cell-{position}")
         for output in cell.get("outputs", []):
-            output.pop("transient", None)
-            data = output.get("data", {})
-            for place, key in [(output, "text"), (output, "traceback"), *((data, kind) for kind in data)]:
-                if key in place and not key.startswith(("image/", "application/")):
-                    place[key] = _plain(place[key], job.hidden)
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-    job.output.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _plain(text: str | list[str], hidden: Mapping[str, str]) -> str | list[str]:
-    if isinstance(text, list):
-        return [_plain(line, hidden) for line in text]
-    text = CELL_FILE.sub("<cell>", ADDRESS.sub("0x…", text))
-    for folder, shown in hidden.items():
-        text = text.replace(folder, shown)
-    return text
+            for place in (output, output.get("data", {})):
+                texts = [kind for kind in place if kind in ("text", "evalue") or kind.startswith("text/")]
+                place.update({kind: plain(place[kind]) for kind in texts})
+            if "traceback" in output:
+                output.traceback = [plain(line) for line in output.traceback]
+    nbformat.write(notebook, job.output)
 
 
 # --- all of them ----------------------------------------------------------------------------------------------------
 
 
 class _Running:
-    """One notebook under way: its process, the cell it is at and since when."""
+    """One notebook under way: its process, the number of the cell it is at and when it began."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.cell = job, 0
-        self.started = self.since = time.monotonic()
         context = multiprocessing.get_context("fork" if job.engine == "in-process" else "spawn")
-        self.pipe, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(job, theirs, os.getpid()))
-        self.process.start()
-        theirs.close()
+        self.job, self.began, self.cell = job, time.monotonic(), context.Value("i", 0, lock=False)
+        self.pipe, self.theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(job, self.cell, self.theirs, os.getpid()))
 
-    def hear(self) -> tuple[str, Any]:
-        try:
-            kind, value = self.pipe.recv()
-        except (EOFError, OSError):
-            return "failed", f"cell {self.cell}: {DIED}"
-        if kind == "cell":
-            self.cell, self.since = value, time.monotonic()
-        return kind, value
+    def result(self) -> Page | str:
+        """Its page, or why there is none."""
+        with contextlib.suppress(EOFError, OSError):
+            if self.pipe.poll():
+                return self.pipe.recv()
+        self.process.join()
+        late = self.process.exitcode == -signal.SIGALRM
+        return f"ran longer than CELL_TIMEOUT={self.job.cell_timeout:g} seconds and was ended" if late else DIED
 
     def end(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()  # where it is so young that it has no group yet
-        self.process.join()
-        self.pipe.close()
+        if self.process.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()  # where it is so young that it has no group yet
+            self.process.join()
 
-    def failed(self, reason: str) -> NotebookFailed:
-        """What to raise; a notebook that could not be saved is kept as written, with the reason in the cell."""
+    def keep(self, kept: Path, reason: str) -> None:
+        """Leave the notebook in `kept`; one that was not saved as its author wrote it, with the reason in the cell."""
         if not self.job.output.is_file():
-            notebook = json.loads(self.job.source.read_text(encoding="utf-8"))
-            error = {"output_type": "error", "ename": "ReportError", "evalue": reason, "traceback": [reason]}
-            if self.cell:
-                notebook["cells"][self.cell - 1]["outputs"] = [error]
-            self.job.output.write_text(json.dumps(notebook, indent=1, ensure_ascii=False), encoding="utf-8")
-        return NotebookFailed(self.job.name, reason)
+            notebook = json.loads(self.job.source.read_bytes())
+            if self.cell.value:
+                error = new_output("error", ename="ReportError", evalue=reason, traceback=[reason])
+                notebook["cells"][self.cell.value - 1]["outputs"] = [error]
+            self.job.output.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        self.job.output.rename(kept / self.job.output.name)
 
 
 def run_all(
-    jobs: Sequence[Job], at_once: int, on_done: Callable[[str, float], None] = lambda name, seconds: None
+    jobs: Sequence[Job], at_once: int, kept: Path, on_done: Callable[[str, float], None]
 ) -> dict[str, tuple[Page, float]]:
     """Run `jobs`, at most `at_once` at a time: by name, the rendered page and the seconds it took.
 
-    A cell that runs longer than its job's `cell_timeout` is ended. The first failure ends the rest and raises
-    `NotebookFailed`; no process outlives the call.
+    A cell that runs longer than its job's `cell_timeout` is ended. The first failure ends the rest, leaves the notebook
+    in the folder `kept` and raises `ReportError` with its name, cell and error; no process outlives the call.
     """
     waiting, running, done = list(jobs), dict[Any, _Running](), {}
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # no process is started without being known
-                try:
-                    one = _Running(waiting.pop(0))
-                    running[one.pipe] = one
-                finally:
-                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            for pipe in wait(list(running), timeout=0.5):
-                one = running[pipe]
-                kind, value = one.hear()
-                if kind == "failed":
-                    raise one.failed(value)
-                if kind == "done":
-                    one.process.join()
-                    del running[pipe]
-                    done[one.job.name] = value, time.monotonic() - one.started
-                    on_done(one.job.name, done[one.job.name][1])
-            for one in running.values():
-                if one.cell and time.monotonic() - one.since > one.job.cell_timeout:
-                    limit = f"CELL_TIMEOUT={one.job.cell_timeout:g} seconds"
-                    raise one.failed(f"cell {one.cell}: ran longer than {limit} and was ended")
+                one = _Running(waiting.pop(0))
+                running[one.pipe] = one  # known before it starts, so that it is ended whatever happens
+                one.process.start()
+                one.theirs.close()
+            heard = wait(list(running), timeout=0.5)
+            for pipe, one in list(running.items()):
+                if pipe not in heard and one.process.is_alive():  # a process that it left may keep the pipe open
+                    continue
+                result, name = one.result(), one.job.source.stem
+                if isinstance(result, str):
+                    one.keep(kept, result)
+                    see = f"see {kept.parent.name}/{kept.name}/, the previous report is untouched"
+                    raise ReportError(f"notebook {name}, cell {one.cell.value}: {result}; {see}")
+                one.process.join()
+                del running[pipe]
+                done[name] = result, time.monotonic() - one.began
+                on_done(name, done[name][1])
     finally:
         for one in running.values():
             one.end()

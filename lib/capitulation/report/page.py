@@ -22,7 +22,7 @@ from capitulation.data.market import Market, load_market, read_market
 from capitulation.errors import one_line
 from capitulation.figures.style import png_bytes, watermark
 from capitulation.params import Params, shared_settings
-from capitulation.report.tables import as_html, html_table, write_csv
+from capitulation.report.tables import Words, as_html, html_table, write_csv
 from capitulation.simulate.market import simulate_panel
 
 RUN_FOLDER, NOTEBOOK = "CAPITULATION_RUN_FOLDER", "CAPITULATION_NOTEBOOK"
@@ -73,8 +73,8 @@ class Page:
         name: str,
         caption: str,
         *,
-        formats: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        formats: Words = None,
+        headers: Words = None,
         full: pd.DataFrame | None = None,
     ) -> None:
         """Show `frame` and write `full` (default: `frame`) to tables/`name`.csv.
@@ -102,10 +102,7 @@ class Page:
             watermark(figure)
             alt = f"Simulated market, not real data. {alt}"
         image = png_bytes(figure)
-        if self.folder:
-            path = self.folder / "figures" / f"{name}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(image)
+        self._write(f"figures/{name}.png", image)
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close(figure)  # else JupyterLab shows a figure made with pyplot a second time
         width = round(figure.get_size_inches()[0] * 96)  # CSS pixels
@@ -113,12 +110,15 @@ class Page:
         display({"image/png": image, "text/plain": alt}, raw=True, metadata={"image/png": metadata})
 
     def save_json(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write `name`.json beside the pages, e.g. state.json."""
+        """Write `name`.json beside the pages, e.g. state.json; NaN is a `ValueError`."""
+        text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+        self._write(f"{name}.json", f"{text}\n".encode())
+
+    def _write(self, name: str, content: bytes) -> None:
         if self.folder:
-            path = self.folder / f"{name}.json"
+            path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
-            path.write_text(text + "\n", encoding="utf-8")
+            path.write_bytes(content)
 
 
 def _show(page: str, plain: str) -> None:
@@ -129,9 +129,7 @@ def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
     """The page of this notebook and the data it works on.
 
     Inside `make report` both are the run's, whatever the arguments say. In JupyterLab: the newest good data, or the
-    file `data`, up to and with the day `as_of`, with the default settings.
-
-    Raises `InputError` for a value that cannot be used and `SourceUnavailable` where an insisted source cannot be had.
+    file `data`, up to and with the day `as_of`, with the default settings. Raises as `open_panel`.
     """
     if os.environ.get(RUN_FOLDER):
         folder = Path(os.environ[RUN_FOLDER])

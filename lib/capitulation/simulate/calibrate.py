@@ -1,9 +1,8 @@
 """How far can each test be trusted? Every test of the suite on thousands of markets whose truth is known.
 
-A test that rejects at 5 % should reject one market in twenty when nothing is there. `make calibrate` measures whether
-it does, and how often a planted effect is found; data/reference/calibration.json holds the result, with the first
-records of every group, so that anyone can see whether today's code still gives the stored figures. One market's record
-depends on nothing but its seed, so it is the same on any process or machine.
+A test at 5 % should reject one market in twenty when nothing is there. `make calibrate` measures whether it does, and
+how often a planted effect is found; data/reference/calibration.json holds the result, and the first records of every
+group, from which anyone can see that today's code still gives it. A market's record depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ import json
 import platform
 import re
 from collections import namedtuple
-from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
-from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +28,15 @@ from tqdm import tqdm
 
 from capitulation.errors import CapitulationError, InputError, one_line
 from capitulation.mining.difficulty import era_of
-from capitulation.mining.hashrate import rolling_mean
 from capitulation.paths import project_root, reference_folder
 from capitulation.simulate.market import EFFECT_DAYS, parameters, simulate_market
 from capitulation.study import chance
 from capitulation.study.returns import outcomes, own_era_excess
+from capitulation.study.robustness import recovery_marks
 from capitulation.study.tables import bootstrap_intervals
 from capitulation.study.trading import signal_position
 
-STORED = "calibration.json"
-PUBLISHED, RECORDS_KEPT = 2000, 2
+STORED, PUBLISHED, RECORDS_KEPT = "calibration.json", 2000, 2
 FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
 POWER_SHARE, POWER_TESTS = 5, ("matched", "rotation", "rotation_own_era")
@@ -67,31 +64,27 @@ TESTS: dict[str, str] = {
 """Name and meaning of every test whose level is measured, the headline's first."""
 P_VALUES = [name for name in TESTS if not name.startswith("bootstrap")]
 BOUNDS = ["ci_low", "ci_high", "own_ci_low", "own_ci_high"]
-PRIMARY = {"horizon_days": 90, "entry_lag_days": 1, "sample_start": "2014-01-01", "fast_days": 30, "slow_days": 60}
-GRID = {"grid_fast_days": (10, 20, 30, 40), "grid_slow_days": (45, 60, 90, 120)}
-SIZES = {"confidence": 0.95, "n_bootstrap": 249, "n_matched": 499, "n_draws": 499, "n_spa": 199}
-Settings = namedtuple("Settings", PRIMARY | GRID | SIZES, defaults=(PRIMARY | GRID | SIZES).values())
+DEFAULTS = {"horizon_days": 90, "entry_lag_days": 1, "sample_start": "2014-01-01", "fast_days": 30, "slow_days": 60}
+DEFAULTS |= {"grid_fast_days": (10, 20, 30, 40), "grid_slow_days": (45, 60, 90, 120)}
+DEFAULTS |= {"confidence": 0.95, "n_bootstrap": 249, "n_matched": 499, "n_draws": 499, "n_spa": 199}
+Settings = namedtuple("Settings", DEFAULTS, defaults=DEFAULTS.values())
 """What is tested on each market: the primary test's settings, and sizes small enough for thousands of markets."""
 Market = tuple[str, float, int]  # world, planted effect (log return over the horizon), seed
-Record = dict[str, float]
-Progress = Callable[[str], None] | None
+market_of = itemgetter("world", "effect", "seed")
 
 
 def recoveries(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) -> pd.Series:
     """Marks of the days on which the fast mean of hash rate is back at or above the slow one; bool, index `date`."""
-    fast, slow = (rolling_mean(panel["hash_rate_ehs"], days).to_numpy() for days in (fast_days, slow_days))
-    below = fast < slow
-    return pd.Series(np.concatenate([[False], below[:-1]]) & (fast >= slow), index=panel.index)
+    return pd.Series(recovery_marks(panel["hash_rate_ehs"], [(fast_days, slow_days)])[0], panel.index)
 
 
-def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> Record:
+def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, Any]:
     """Every test's p-value on one market, and the bootstrap intervals: one record of a calibration.
 
-    `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: names in `TESTS`
-    but for the bootstraps (spa: Hansen's (2005), that no rule of the grid beats its own exposure held at random);
-    n_events; excess_log and own_excess_log (mean log return after the events less that of all days, and of the own-era
-    excess); their intervals (`BOUNDS`); truth (mean drift over the events' horizons less that of all days: what an
-    interval should hold). NaN where there is no event. The same arguments give the same record, bit for bit.
+    `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: `P_VALUES` (spa:
+    Hansen's (2005), that no rule of the grid beats its own exposure held at random); n_events; excess_log and
+    own_excess_log (mean log return after the events less that of all days, plain and own-era) with their intervals
+    (`BOUNDS`); truth (the same of the drift: what an interval should hold). NaN without an event.
     """
     s = Settings(**settings)
     h, lag, price, era = s.horizon_days, s.entry_lag_days, panel["price_usd"], era_of(panel.index, panel)
@@ -102,10 +95,11 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
     if not e.any():
         return dict.fromkeys(["truth", "excess_log", "own_excess_log", *P_VALUES, *BOUNDS], np.nan) | {"n_events": 0}
     ahead = drift.cumsum().shift(-lag).diff(h).shift(-h).reindex(days).to_numpy()
-    windows = [(fast, slow) for fast, slow in product(s.grid_fast_days, s.grid_slow_days) if fast < slow]
-    family = np.array([recoveries(panel, *pair).reindex(days).to_numpy() for pair in windows])
+    sample = panel.index.get_indexer(days)
+    windows = [(fast, slow) for fast in s.grid_fast_days for slow in s.grid_slow_days if fast < slow]
+    family = recovery_marks(panel["hash_rate_ehs"], windows)[:, sample]
     plain, regression = chance.rotation_test(r, e), chance.regression_tests(r, e, h)
-    levels = chance.match_levels(labels, chance.entry_states(price).reindex(days))
+    levels = chance.match_levels(era, price)[:, sample]
     intervals = np.ravel([bootstrap_intervals(x, e, h, s.n_bootstrap, s.confidence, seed) for x in (r, own)])
     held = np.array([signal_position(days, marks, h, lag=lag + 1) for marks in family])
     gains = (held - held.mean(axis=1, keepdims=True)) * np.log(price).diff().reindex(days).to_numpy()
@@ -121,27 +115,25 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
         "rotation_own_era": chance.rotation_test(own, e).p,
         "rotation": plain.p,
         "rotation_two_sided": plain.p_two_sided,
-        "rotation_era_demeaned": chance.rotation_test(r, e, demean_by=labels).p,
+        "rotation_era_demeaned": chance.rotation_test(chance.less_own_mean(r, labels), e).p,
         "rotation_era_stratified": chance.rotation_test(r, e, strata=labels, n_draws=s.n_draws, seed=seed).p,
         "max_rotation": float(np.nanmin(chance.max_rotation_test(r, family).p_family)),
         "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own, family).p_family)),
-        "ols": regression["p_ols"],
-        "hac": regression["p_hac"],
-        "hansen_hodrick": regression["p_hh"],
-        "matched": chance.matched_test(r, e, levels, s.n_matched, seed).p,
+        **{name: regression[f"p_{name}"] for name in ("ols", "hac", "hansen_hodrick")},
+        "matched": chance.matched_test(r, e, levels, s.n_matched, seed)[0],
         **dict(zip(BOUNDS, intervals.tolist(), strict=True)),
         "spa": float(spa.pvalues["consistent"]) if useful.size else np.nan,
     }
 
 
-def market_record(market: Market, code: str = "", **settings: Any) -> Record:
-    """One market's seed and `market_tests`, on one thread, which fixes the order of sums; `code`: `digest` to have."""
+def market_record(market: Market, code: str = "", **settings: Any) -> dict[str, Any]:
+    """A market and its `market_tests`, on one thread, which fixes the order of sums; `code`: `digest` to have."""
     if code and code != digest(**settings):
         raise InputError(f"DASK: worker {platform.node()} has other code or packages; install the same there")
     world, effect, seed = market
     with threadpool_limits(1):
-        made = simulate_market(seed, YEARS, effect, world)
-        return {"seed": seed, **market_tests(made.panel, made.truth["drift"], seed, **settings)}
+        made, about = simulate_market(seed, YEARS, effect, world), {"world": world, "effect": effect, "seed": seed}
+        return about | market_tests(made.panel, made.truth["drift"], seed, **settings)
 
 
 @cache
@@ -153,7 +145,7 @@ def digest(**settings: Any) -> str:
 
 
 def unfinished_file(**settings: Any) -> Path:
-    """Where finished markets of these settings are kept, one JSON line each: [[world, effect, seed], record]."""
+    """Where finished markets of these settings are kept, the record of each a line of JSON."""
     return project_root() / ".cache" / "calibration" / f"{digest(**settings)}.jsonl"
 
 
@@ -174,52 +166,44 @@ def _workers(jobs: int, dask: str | None) -> joblib.parallel_config:
     return joblib.parallel_config("dask", client=client)
 
 
-def measure(
-    markets: list[Market], jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
-) -> dict[Market, Record]:
-    """Records by market, each stored as it comes: whatever ends the run, what is finished is read back by the next."""
-    path = unfinished_file(**settings)
+def measure(markets: list[Market], jobs: int = 1, dask: str | None = None, **settings: Any) -> pd.DataFrame:
+    """Records of the markets, each stored as it comes: whatever ends the run, what is finished is read by the next."""
+    path, records = unfinished_file(**settings), {}
     path.parent.mkdir(parents=True, exist_ok=True)
-    records: dict[Market, Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        with suppress(ValueError):  # a line that was cut short when the process was killed
-            market, record = json.loads(line)
-            records[tuple(market)] = record
-    todo = [market for market in markets if market not in records]
-    if (done := len(markets) - len(todo)) and progress:
-        progress(f"{done} of {len(markets)} markets are finished already")
-    shown = {"initial": done, "total": len(markets), "unit": " markets", "disable": progress is None, "mininterval": 1}
-    calls = [joblib.delayed(market_record)(market, digest(**settings), **settings) for market in todo]
-    try:
-        with _workers(jobs, dask), path.open("a", encoding="utf-8") as file, tqdm(**shown) as bar:
-            for market, record in zip(todo, joblib.Parallel(return_as="generator", batch_size=1)(calls), strict=True):
-                file.write("\n" + json.dumps([market, record]))  # the line feed comes first: it ends a line cut short
-                file.flush()
-                records[market] = record
-                bar.update()
-    except BrokenProcessPool:
-        raise CapitulationError("a worker process died; what is finished is stored: free memory, run again") from None
-    return records
+    with path.open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        for line in file:
+            with suppress(ValueError):  # a line that was cut short when the process was killed
+                record = json.loads(line)
+                records[market_of(record)] = record
+        todo = [market for market in markets if market not in records]
+        calls = [joblib.delayed(market_record)(market, digest(**settings), **settings) for market in todo]
+        bar = tqdm(initial=len(markets) - len(todo), total=len(markets), unit=" markets", mininterval=1)
+        try:
+            with _workers(jobs, dask), bar:
+                for record in joblib.Parallel(return_as="generator_unordered", batch_size=1)(calls):
+                    file.write("\n" + json.dumps(record))  # the line feed first: it ends a line cut short
+                    file.flush()
+                    records[market_of(record)] = record
+                    bar.update()
+        except BrokenProcessPool:
+            raise CapitulationError("a worker process died; the finished is stored: free memory, run again") from None
+    return pd.DataFrame([records[market] for market in markets])
 
 
-def calibrate(
-    repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, progress: Progress = None, **settings: Any
-) -> Path:
+def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, **settings: Any) -> Path:
     """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
 
-    On `jobs` processes or the Dask cluster at `dask`; `progress` is told what is finished already, and brings a bar.
-    Returns the path of the summary (provenance, settings, figures, first records of every group): from 2,000
-    repetitions on data/reference/calibration.json, else a file beside the unfinished work, so that a trial does not
-    replace the published figures. Raises `InputError` for a number below 1 or a cluster that cannot be reached.
+    On `jobs` processes or the Dask cluster at `dask`. Returns the summary's path: calibration.json from 2,000 on, else,
+    as a trial must not replace what is published, a file beside the unfinished work. `InputError` for a number below 1.
     """
     if repetitions < 1:
         raise InputError(f"REPETITIONS={repetitions}: must be at least 1")
     sizes = {("stationary", 0.0): repetitions, ("realistic", 0.0): repetitions}
     sizes |= {("realistic", effect): max(repetitions // POWER_SHARE, 1) for effect in EFFECTS}
     markets = [(*group, FIRST_SEED + i) for group, size in sizes.items() for i in range(size)]
-    records = measure(markets, jobs, dask, progress, **settings)
-    table = pd.DataFrame([records[market] for market in markets])
-    groups = dict(iter(table.groupby([f"{world} {effect:.2f}" for world, effect, _ in markets], sort=False)))
+    by_group = measure(markets, jobs, dask, **settings).groupby(["world", "effect"], sort=False)
+    groups = {"{} {:.2f}".format(*group): records for group, records in by_group}
     asked = {"repetitions": repetitions, "effects": EFFECTS, "effect_days": EFFECT_DAYS, "years": YEARS}
     found = {
         "made_on": pd.Timestamp.now("UTC").date().isoformat(),
@@ -227,8 +211,8 @@ def calibrate(
         "code_digest": digest(**settings),
         "settings": asked | {"first_seed": FIRST_SEED, "tests": Settings(**settings)._asdict()},
         "simulation": vars(parameters()),
-        "groups": {name: summarise(group) for name, group in groups.items()},
-        "first_records": {name: group.head(RECORDS_KEPT).to_dict("records") for name, group in groups.items()},
+        "groups": {name: summarise(records) for name, records in groups.items()},
+        "first_records": {name: of.head(RECORDS_KEPT).to_dict("records") for name, of in groups.items()},
     }
     path = reference_folder() / STORED if repetitions >= PUBLISHED else unfinished_file(**settings).with_suffix(".json")
     part = path.with_suffix(".part")
@@ -237,33 +221,32 @@ def calibrate(
     return path
 
 
-def _shares(hits: dict[Any, pd.Series], *names: str) -> pd.DataFrame:
-    """Share of 1 in each, missing ones aside: `names`, markets, rate and its Monte-Carlo error sqrt(p (1 - p) / n)."""
-    rate, markets = pd.DataFrame(hits).mean(), pd.DataFrame(hits).count()
-    table = pd.DataFrame({"markets": markets, "rate": rate, "error": np.sqrt(rate * (1 - rate) / markets)})
-    return table.rename_axis(list(names)).reset_index()
+def _shares(hits: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """Share of ones in each column, missing ones aside: `names`, markets, rate and its error sqrt(p (1 - p) / n)."""
+    table = pd.DataFrame({"markets": hits.count(), "rate": hits.mean()}).rename_axis(list(names)).reset_index()
+    return table.assign(error=np.sqrt(table["rate"] * (1 - table["rate"]) / table["markets"]))
 
 
 def summarise(records: pd.DataFrame) -> dict[str, Any]:
     """What the records of one group say, as lists of rows and values.
 
-    `rejections`: test, markets, rate, error, at_level (3.5 to 6.5 %) of every test, which rejects where its p is at
-    most 5 % or its interval does not hold zero. `coverage`: interval, of, markets, rate, error: how often an interval
-    holds zero and the true excess. `level_curve`: share of p at or below each of `CURVE_LEVELS`. Typical sizes.
+    `rejections` (p at most `LEVEL`, or an interval without zero): test, markets, rate, error, at_level (`ACCEPTED`).
+    `coverage`: how often an interval holds zero and the true excess. `level_curve`: share of p at or below each level.
     """
-    asked = {("excess", "zero"): 0.0, ("excess", "true excess"): records["truth"], ("own-era excess", "zero"): 0.0}
-    held = {}
-    for (interval, of), value in asked.items():
-        low, high = (records[name] for name in (BOUNDS[:2] if interval == "excess" else BOUNDS[2:]))
-        held[interval, of] = ((low <= value) & (value <= high)).astype(float).where(low.notna())
-    p = {name: records[name].dropna() for name in P_VALUES}
-    hits = {name: (known <= LEVEL).astype(float) for name, known in p.items()}
-    hits |= {"bootstrap": 1 - held["excess", "zero"], "bootstrap_own_era": 1 - held["own-era excess", "zero"]}
-    rejections = _shares({name: hits[name] for name in TESTS}, "test")
+    p, (low, high, own_low, own_high) = records[P_VALUES], (records[bound] for bound in BOUNDS)
+    held = {
+        ("excess", "zero"): (low <= 0) & (high >= 0),
+        ("excess", "true excess"): records["truth"].between(low, high),
+    }
+    held |= {("own-era excess", "zero"): (own_low <= 0) & (own_high >= 0)}
+    held = pd.DataFrame(held).astype(float).where(low.notna())
+    hits = (p <= LEVEL).astype(float).where(p.notna())
+    hits = hits.assign(bootstrap=1 - held["excess", "zero"], bootstrap_own_era=1 - held["own-era excess", "zero"])
+    rejections = _shares(hits[list(TESTS)], "test")
     return {
         "rejections": rejections.assign(at_level=rejections["rate"].between(*ACCEPTED)).to_dict("records"),
         "coverage": _shares(held, "interval", "of").to_dict("records"),
-        "level_curve": {name: [float((known <= level).mean()) for level in CURVE_LEVELS] for name, known in p.items()},
+        "level_curve": {name: [float((p[name].dropna() <= at).mean()) for at in CURVE_LEVELS] for name in p},
         **records[["n_events", "excess_log", "own_excess_log"]].mean().to_dict(),
     }
 
@@ -273,30 +256,16 @@ def stored_calibration() -> dict[str, Any]:
     return json.loads((reference_folder() / STORED).read_text(encoding="utf-8"))
 
 
-def _stored(what: str) -> pd.DataFrame:
+def stored_rates(what: str) -> pd.DataFrame:
     """`rejections` or `coverage` of every stored group, with its world and effect_log."""
-    frames = [
-        pd.DataFrame(group[what]).assign(world=name.split()[0], effect_log=float(name.split()[1]))
-        for name, group in stored_calibration()["groups"].items()
-    ]
-    return pd.concat(frames, ignore_index=True)
+    groups = {tuple(name.split()): pd.DataFrame(group[what]) for name, group in stored_calibration()["groups"].items()}
+    table = pd.concat(groups, names=["world", "effect_log"]).reset_index(["world", "effect_log"])
+    return table.astype({"effect_log": float}).reset_index(drop=True)
 
 
 def trust_table() -> pd.DataFrame:
     """Rejection rates where nothing is there: test, label, then rate, error and at_level of each null world."""
-    table, null = pd.DataFrame(TESTS.items(), columns=["test", "label"]), _stored("rejections").query("effect_log == 0")
-    for world, rows in null.set_index("test").groupby("world", sort=False):
+    table, stored = pd.DataFrame(TESTS.items(), columns=["test", "label"]), stored_rates("rejections").set_index("test")
+    for world, rows in stored.query("effect_log == 0").groupby("world", sort=False):
         table = table.join(rows[["rate", "error", "at_level"]].add_prefix(f"{world}_"), on="test")
     return table
-
-
-def coverage_table() -> pd.DataFrame:
-    """How often the bootstrap intervals hold what they should: interval, of, markets, rate, error, world."""
-    return _stored("coverage").query("effect_log == 0").drop(columns="effect_log")
-
-
-def power_curve() -> pd.DataFrame:
-    """Rejection rate against the planted effect in the realistic world: test, effect_log, markets, rate, error."""
-    table = _stored("rejections").query("world == 'realistic' and test in @POWER_TESTS")
-    table = table.sort_values(["test", "effect_log"], ignore_index=True)
-    return table[["test", "effect_log", "markets", "rate", "error"]]

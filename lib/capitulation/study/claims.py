@@ -1,7 +1,6 @@
 """The ledger of published claims: what each says, the data its author could have had, and the verdict.
 
-The claims stand in data/reference/claims.yml; `measure` of each names the function of notebook 70 that measures it. A
-claim is judged on the data up to its own `as_of`; what came later is told beside it, never mixed in.
+A claim is judged on the data up to its own `as_of`; what came later is told beside it, never mixed in.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ ALPHA = 0.05
 
 
 class Claim(BaseModel, extra="forbid", frozen=True):
-    """One entry of claims.yml; `published_on` and `as_of` (last day the author could know) are None where not known."""
+    """One entry of claims.yml; `as_of`: last day its author could know; `measure`: a function of notebook 70."""
 
     id: int
     source: str
@@ -42,8 +41,7 @@ class Claim(BaseModel, extra="forbid", frozen=True):
 
 
 class Measured(NamedTuple):
-    """What measuring a claim gave: figures in words, verdict, reason, p-value; `since`: the same figures on all data;
-    `followed`: what came after the claim's own data (both empty where nothing did)."""
+    """A claim's figures in words, verdict, reason, p; `since`: the figures on all data; `followed`: what came after."""
 
     measured: str
     verdict: str
@@ -120,21 +118,21 @@ def measure_claim(claim: Claim, panel: pd.DataFrame, function: Callable[..., Mea
 def claims_table(
     claims: Iterable[Claim], results: Mapping[int, Measured], panel: pd.DataFrame, simulated: bool = False
 ) -> pd.DataFrame:
-    """claims.csv: one row per claim with its result (by id); a claim without one is left out.
+    """claims.csv: one row per claim that has a result (by id).
 
     `measured`, `verdict` and `p_value` use the data up to `as_of`, `measured_since` all of `panel`; `note` joins the
-    reason, the precision of the date and what followed. With `simulated` every note opens by saying so.
+    reason, the precision of the date and what followed, and opens with a warning where `simulated`.
     """
     rows = []
     for claim, found in ((claim, results[claim.id]) for claim in claims if claim.id in results):
-        note = ["On a simulated market, which tells nothing about the claim:"] if simulated else []
-        note += [found.reason]
-        note += (
-            [] if claim.day_known else [f"The day of publication is not known; {claim.published_on} closes its year."]
-        )
-        note += [f"What followed: {found.followed.removesuffix('.')}."] if found.followed else []
+        note = [
+            "On a simulated market, which tells nothing about the claim:" * simulated,
+            found.reason,
+            f"The day of publication is not known; {claim.published_on} closes its year." * (not claim.day_known),
+            f"What followed: {found.followed.removesuffix('.')}." * bool(found.followed),
+        ]
         row = claim.model_dump(include={"id", "source", "published_on", "claim", "published"})
-        row |= {"measured": found.measured, "verdict": found.verdict, "p_value": found.p, "note": " ".join(note)}
-        row |= {"as_of": claim.as_of or panel.index[-1], "measured_since": found.since, "followed": found.followed}
-        rows.append(row | {"measure": claim.measure})
+        row |= {"measured": found.measured, "verdict": found.verdict, "p_value": found.p}
+        row |= {"note": " ".join(filter(None, note)), "as_of": claim.as_of or panel.index[-1]}
+        rows.append(row | {"measured_since": found.since, "followed": found.followed, "measure": claim.measure})
     return pd.DataFrame(rows).astype(dict.fromkeys(("published_on", "as_of"), panel.index.dtype))

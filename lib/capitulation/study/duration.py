@@ -16,8 +16,7 @@ import pandas as pd
 def lifetimes(episodes: pd.DataFrame, after: int = 0) -> pd.DataFrame:
     """Observed lengths beyond `after` days, `time` and `ended`, of the episodes (`days`, `ongoing`) that lasted longer.
 
-    An episode that was in the state on its d-th and last known day lasts d days or more; estimators read "censored at
-    t" as "longer than t", so its time is d - 1.
+    One still running on its d-th day lasts d days or more; "censored at t" means "longer than t", so its time is d - 1.
     """
     ongoing = episodes["ongoing"].astype(bool)
     sample = pd.DataFrame({"time": episodes["days"].astype(float) - ongoing - after, "ended": ~ongoing})
@@ -64,10 +63,10 @@ def recovery_odds(
 ) -> pd.DataFrame:
     """Odds that an episode on its `age_days`-th day is over within so many more days, given that it has lasted so long.
 
-    P(T <= age - 1 + h | T >= age), Kaplan-Meier among the episodes that reached that age; where none of them has
-    ended by then, the exact binomial bound. The episode in question, censored at its age, is not counted. Columns
-    `within_days`, `odds` (fraction), `low`, `high`, `n_at_risk` (episodes that reached the age) and `n_ended` (those
-    that ended in time). Missing where no episode reached the age, or where the last known one is censored earlier.
+    P(T <= age - 1 + h | T >= age), Kaplan-Meier among the other episodes that reached that age; where none of them has
+    ended by then, the exact binomial bound. Columns `within_days`, `odds` (fraction), `low`, `high`, `n_at_risk`
+    (episodes that reached the age), `n_ended` (in time). Missing where no episode reached the age, or where the last
+    known one is censored earlier.
 
     >>> recovery_odds(pd.DataFrame({"days": [5, 20, 40], "ongoing": False}), 11, within=[30])["odds"].tolist()
     [1.0]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import clusters, n_clusters
-from capitulation.study.chance import rotation_test
+from capitulation.study.chance import excess_of, max_rotation_test, rotation_p, rotation_test
 from capitulation.study.returns import SINCE, describe, event_marks, excursions, outcomes, own_era_excess
 
 HORIZONS = (7, 30, 60, 90, 180, 365)
@@ -18,15 +19,43 @@ EXCURSION_COLUMNS = (
     *("base_median_adverse", "base_median_favourable"),
 )
 
+Events = Mapping[tuple[str, str], Any]  # event days (or a boolean daily Series) of each (definition, anchor)
+
+
+def all_beside_any_day(returns: pd.Series, marks: np.ndarray, days: int) -> pd.DataFrame:
+    """Many rules beside all days of one sample: a row per row of `marks`, boolean (rules, days of `returns`).
+
+    Columns: n_events, n_clusters; mean_log and base_log, mean log return of the events and of every day, excess_log
+    their difference, p_rotation (higher; each rule alone) and p_rotation_two_sided.
+    """
+    rule, row = np.nonzero(marks)
+    day = returns.index.to_numpy("datetime64[D]").astype("int64")[row]
+    fresh = (np.diff(day, prepend=-days) >= days) | (np.diff(rule, prepend=-1) > 0)
+    excess, (p, two_sided) = excess_of(returns, marks), rotation_p(returns, marks)
+    facts = {"n_events": marks.sum(axis=1), "n_clusters": np.bincount(rule[fresh], minlength=len(marks))}
+    facts |= {"mean_log": excess + returns.mean(), "base_log": returns.mean(), "excess_log": excess}
+    return pd.DataFrame({**facts, "p_rotation": p, "p_rotation_two_sided": two_sided})
+
+
+def family_beside_any_day(returns: pd.Series, marks: np.ndarray) -> pd.DataFrame:
+    """Many rules, each alone and as one of the family: a row per row of `marks`, boolean (rules, days of `returns`).
+
+    Columns: n_events, excess_log (mean log return of the events minus that of every day), z, p_rotation, p_family
+    (`chance.max_rotation_test`); NaN without events.
+    """
+    test, facts = max_rotation_test(returns, marks), {"n_events": marks.sum(axis=1)}
+    facts |= {"excess_log": excess_of(returns, marks), "z": test.z}
+    return pd.DataFrame({**facts, "p_rotation": test.p_single, "p_family": test.p_family})
+
 
 def beside_any_day(returns: pd.Series, events: Any, days: int) -> dict[str, float]:
     """The events of one sample beside all its days: `returns` are the known log returns over `days` days.
 
-    Keys: n_events, n_clusters; mean, median, hit_rate of the simple returns, and the same with `base_` before over
-    every day; excess_log (mean log return minus that of every day) and its one-sided p_rotation.
+    Keys: n_events, n_clusters; mean, median, hit_rate of the simple returns, with `base_` those of every day;
+    excess_log (mean log return minus that of every day) and its one-sided p_rotation.
     """
     marks, shown = event_marks(returns.index, events), ("mean", "median", "hit_rate")
-    test, own, every = rotation_test(returns, marks), describe(returns[marks]), describe(returns)
+    test, own, every = rotation_test(returns.to_numpy(), marks), describe(returns[marks]), describe(returns)
     return {
         "n_events": test.n,
         "n_clusters": n_clusters(returns.index[marks], days),
@@ -49,14 +78,13 @@ def event_study(
     """What BTC did after the events and after any day of the same years, and whether the difference could be chance.
 
     `panel`: daily (`price_usd`, and `height` for the halving eras). `events`: days, or a boolean daily Series (each
-    true day is one event); NaT, days before `since` and days whose outcome is not known are left out. `horizons`:
-    holding periods in days, counted from the close `lag` days after the event. One row per horizon:
+    true day is one event); NaT, days before `since` and days whose outcome is not known are left out. One row per
+    horizon (days held from the close `lag` days after the event):
 
     - days, n (events whose outcome is known), clusters (those closer than the horizon count once);
     - mean, median, hit_rate of the simple returns after events; base_mean, base_median, base_hit_rate after any day;
-    - excess (log return against the mean day of the event's own halving era, as `returns.own_era_excess` without
-      run-up and outcome, minus the same of every day), ci_low, ci_high (coverage `confidence`), p and p_two_sided: one
-      statistic, its exact rotation test and the interval that inverts this test (`chance.rotation_test`);
+    - excess (log return against the mean day of the event's own halving era, `returns.own_era_excess` without run-up
+      and outcome), ci_low, ci_high (coverage `confidence`), p, p_two_sided: one statistic, `chance.rotation_test`;
     - excess_plain, p_plain: the mean log return after the events minus that of every day, and its rotation p;
     - n_excess: events that `excess` rests on; fewer than n where an era is too young to be its own yardstick.
 
@@ -80,8 +108,8 @@ def event_study(
 def leave_one_out(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
     """The result without each cluster in turn: does it hang on one episode?
 
-    Arguments as `event_study`, one horizon. The first row leaves nothing out (`left_out` missing), then one per cluster
-    in order of time. Columns: left_out (first day of the cluster), then as `beside_any_day`, its every day unchanged.
+    Arguments as `event_study`. Columns: left_out (first day of the cluster, missing in the first row, which leaves
+    nothing out), then as `beside_any_day`, whose every day stays the same.
 
     >>> leave_one_out(panel, ["2015-01-01", "2016-01-01"])["n_events"].tolist()
     [2, 1, 1]
@@ -100,8 +128,7 @@ def leave_one_out(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1
 def by_era(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
     """The result within each halving era, beside every day of that era (table returns_by_era.csv).
 
-    Arguments as `event_study`, one horizon. One row per era of the sample, ordered: era (year of the halving that
-    opened it), n_days, then as `beside_any_day` against the era's own days. NaN where an era holds no event.
+    Arguments as `event_study`. Columns: era (year of the halving that opened it), n_days, then as `beside_any_day`.
 
     >>> int(by_era(panel, ["2015-01-01", "2017-01-01"])["n_events"].sum())
     2
@@ -117,8 +144,8 @@ def excursion_table(
 ) -> pd.DataFrame:
     """How far the price fell and rose on the way, by anchor and horizon, beside any day of the sample.
 
-    `events`: days of each anchor of one rule; those whose outcome is known count, anchors without any have no row.
-    Columns EXCURSION_COLUMNS, simple returns from the entry as `returns.excursions`; base: every day of the sample.
+    `events`: days of each anchor of one rule; anchors without a known outcome have no row. Columns EXCURSION_COLUMNS,
+    simple returns as `returns.excursions`.
     """
     samples = {days: outcomes(panel, days, lag, since).index for days in horizons}
     every = {days: excursions(panel["price_usd"], sample, days, lag) for days, sample in samples.items()}

@@ -1,8 +1,8 @@
 """What the price did after a day: forward returns, the sample they form, paths around events and excursions.
 
 A row of day t is complete some hours after the day ends, so a signal of day t is traded at the close of t + `lag`; all
-functions count from that close. They look forward on purpose: they measure outcomes, and none of their values may ever
-enter a signal. A price is a Series on a daily index without gaps, USD at the end of the day, NaN = missing.
+functions count from that close. They look forward on purpose: none of their values may ever enter a signal. A price is
+a Series on a daily index without gaps, USD at the end of the day, NaN = missing.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ def _log_price(price: pd.Series) -> pd.Series:
     """Log of a daily price, missing where it is not positive; refuses days that do not follow each other."""
     if (np.diff(price.index.to_numpy()) != np.timedelta64(1, "D")).any():
         raise ValueError("price must have one row per calendar day, sorted and without gaps")
-    values = price.astype(float)
-    return np.log(values.where(values > 0))
+    values = price.to_numpy("float64", na_value=np.nan)
+    return pd.Series(np.log(np.where(values > 0, values, np.nan)), price.index)
 
 
 def forward_returns(price: pd.Series, days: int, lag: int = 1) -> pd.Series:
-    """Log return over `days` days from the close at which each day's signal is traded: log P(t+lag+h) - log P(t+lag).
+    """Log return over h = `days` from the close at which each day's signal is traded: log P(t+lag+h) - log P(t+lag).
 
-    Index of `price` (the day of the signal); NaN where a price is missing or still to come. `ValueError` for days that
-    do not follow each other, h < 1 or lag < 0.
+    Index of `price`; NaN where a price is missing or still to come. `ValueError` for gaps, h < 1 or lag < 0.
 
     >>> price = pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4))
     >>> forward_returns(price, days=1, lag=1).round(3).tolist()
@@ -44,13 +43,9 @@ def forward_returns(price: pd.Series, days: int, lag: int = 1) -> pd.Series:
 
 
 def outcomes(data: pd.DataFrame | pd.Series, days: int, lag: int = 1, since: str = SINCE) -> pd.Series:
-    """The sample of one horizon: forward log returns of every day since `since` ("": the first) whose outcome is known.
+    """The sample of one horizon, against which events are held: forward log returns of all days with a known outcome.
 
-    `data`: daily panel (`price_usd`) or price. These days are what events are held against, so that an event's return
-    and its twin come from the same years.
-
-    >>> outcomes(pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4)), 1, since="2020-01-02").size
-    1
+    `data`: daily panel (`price_usd`) or price. `since`: first day, "" for all.
     """
     price = data["price_usd"] if isinstance(data, pd.DataFrame) else data
     return forward_returns(price, days, lag).loc[since or None :].dropna()
@@ -60,11 +55,8 @@ def event_marks(index: pd.Index, events: Any) -> np.ndarray:
     """Which days of `index` are events, boolean, shape (len(index),): the one place where events meet a sample.
 
     `events`: days (DatetimeIndex, Series or list), a boolean daily Series, or as many booleans as `index` has days.
-    Missing days, days outside `index` and days on which a boolean is missing are left out; a time of day is dropped, a
-    time zone turned into UTC. `ValueError` for numbers, which are neither, and for undated booleans of another length.
-
-    >>> event_marks(pd.date_range("2020-01-01", periods=3), ["2020-01-02", None, "2019-12-31"]).tolist()
-    [False, True, False]
+    What is missing or outside `index` is left out; a time of day is dropped, a time zone turned into UTC. `ValueError`
+    for numbers, which are neither, and for undated booleans of another length.
     """
     given = events if isinstance(events, pd.Series | pd.Index) else pd.Series(events)
     if pd.api.types.infer_dtype(given, skipna=True) == "boolean":
@@ -86,28 +78,25 @@ def own_era_excess(
     """Forward log return of each day, minus what the mean day of its own era gives over the same horizon.
 
     x_t = r_t(h) - h m_t, with m_t the mean daily log return over the days of t's era since `since`, without days
-    t-364 ... t+lag (with `leave_out_outcome` t+lag+h): the prices that can have made the event do not enter what it is
-    compared with. Drift falls from era to era while capitulations become more frequent, so the average day is an
-    earlier, better day; and a capitulation comes after a fall that would be part of its own yardstick (the bias that
-    Miller and Sanjurjo (2018) found in streaks). Both vanish here.
-
-    `era`: label of each day on the index of `price` (`mining.difficulty.era_of`). Index: the days since `since` whose
-    outcome is known and whose era has at least 90 other days to compare with (a young era has not). The result goes
-    into `chance.rotation_test` as returns do.
+    t-364 ... t+lag (with `leave_out_outcome` t+lag+h): neither the fall of drift from era to era nor the fall before a
+    capitulation (the bias that Miller and Sanjurjo (2018) found in streaks) enters the comparison. `era`: label of each
+    day (`mining.difficulty.era_of`). Index: the days since `since` whose outcome is known and whose era has at least 90
+    other days to compare with.
 
     >>> price = pd.Series(1.01 ** np.arange(800.0), pd.date_range("2014-01-01", periods=800))
     >>> bool(own_era_excess(price, price * 0, 30).abs().max() < 1e-9)  # a steady rise is no excess
     True
     """
-    returns, changes = forward_returns(price, days, lag), _log_price(price).diff()
-    changes[changes.index < since] = np.nan
-    last, yardstick = lag + (days if leave_out_outcome else 0), pd.Series(np.nan, price.index)
-    for _, own in changes.groupby(era.reindex(price.index).to_numpy()):
-        running = np.pad(np.cumsum([own.fillna(0.0), own.notna()], axis=1), ((0, 0), (1, 0)))
+    returns = forward_returns(price, days, lag)
+    changes = np.where(price.index < since, np.nan, _log_price(price).diff())
+    last, yardstick, labels = lag + days * leave_out_outcome, np.full(len(price), np.nan), era.reindex(price.index)
+    for own in (np.flatnonzero(labels == label) for label in labels.unique()):
+        known = np.nan_to_num(changes[own]), ~np.isnan(changes[own])
+        running = np.pad(np.cumsum(known, axis=1), ((0, 0), (1, 0)))
         at = np.arange(len(own))
         begin, stop = np.maximum(at - RUN_UP_DAYS + 1, 0), np.minimum(at + last + 1, len(own))
         rest, left = running[:, -1:] - (running[:, stop] - running[:, begin])
-        yardstick[own.index] = np.where(left >= MIN_YARDSTICK_DAYS, rest / np.maximum(left, 1), np.nan)
+        yardstick[own] = np.where(left >= MIN_YARDSTICK_DAYS, rest / np.maximum(left, 1), np.nan)
     return (returns - days * yardstick)[since:].dropna().rename(f"excess_log_return_{days}d")
 
 
@@ -121,9 +110,8 @@ def describe(log_returns: Iterable[float]) -> dict[str, float]:
 def event_paths(price: pd.Series, events: Any, before: int = 60, after: int = 365, lag: int = 1) -> pd.DataFrame:
     """Log price around each event relative to the close at which it is traded: log P(t+lag+k) - log P(t+lag).
 
-    Index `day` k from -`before` to `after` (row 0 is 0, row h equals `forward_returns`), one column per event (its
-    day), in order of time; NaN where a price is missing, before the first day or still to come. `events`: as
-    `event_marks`; those outside `price` are left out.
+    Index `day` k from -`before` to `after` (row h equals `forward_returns`), a column per event (as `event_marks`) of
+    `price`, in order of time; NaN where a price is missing, before the first day or still to come.
 
     >>> price = pd.Series([1.0, 2.0, 4.0, 8.0], pd.date_range("2020-01-01", periods=4))
     >>> event_paths(price, ["2020-01-01"], before=1, after=1)["2020-01-01"].round(3).tolist()
@@ -139,10 +127,8 @@ def event_paths(price: pd.Series, events: Any, before: int = 60, after: int = 36
 def excursions(price: pd.Series, events: Any, days: int, lag: int = 1) -> pd.DataFrame:
     """Lowest and highest simple return seen at any close from the entry to `days` later (Sweeney 1996).
 
-    The entry itself counts (return 0), so max_adverse <= 0 <= max_favourable. Index: days of the events, in order of
-    time; both columns fractions, NaN unless every price of the window is known.
+    Columns max_adverse <= 0 <= max_favourable (the entry counts), fractions, NaN unless every price of the window is
+    known; index: days of the events, in order of time.
     """
-    relative = np.expm1(event_paths(price, events, 0, days, lag).T)
-    return pd.DataFrame(
-        {"max_adverse": relative.min(axis=1, skipna=False), "max_favourable": relative.max(axis=1, skipna=False)}
-    )
+    ways = np.expm1(event_paths(price, events, 0, days, lag))
+    return pd.DataFrame({"max_adverse": ways.min(skipna=False), "max_favourable": ways.max(skipna=False)})

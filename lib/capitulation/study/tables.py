@@ -1,26 +1,21 @@
-"""The tables of a whole study: every rule, anchor and horizon at once.
-
-Every figure of the events stands beside its unconditional twin, the number of events and of clusters, an interval and
-p-values that respect overlap. Means, medians and extremes are simple returns; the excess, its interval and all tests
-are on log returns.
-"""
+"""The tables of a whole study; means, medians and extremes are simple returns, the excess and all tests on logs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
+from statsmodels.stats.multitest import multipletests
 
 from capitulation.errors import DataError
 from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import ANCHOR_COLUMNS, n_clusters
 from capitulation.study import chance
-from capitulation.study.events import HORIZONS
+from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
 from capitulation.study.returns import (
     SINCE,
     describe,
@@ -31,9 +26,6 @@ from capitulation.study.returns import (
     outcomes,
     own_era_excess,
 )
-
-Events = Mapping[tuple[str, str], Any]
-"""Event days (or a boolean daily Series) of each (definition, anchor)."""
 
 DAYS_AROUND = tuple(range(-60, 366, 5))
 RESAMPLES_PER_CHUNK = 128
@@ -59,13 +51,12 @@ def bootstrap_intervals(
 ) -> np.ndarray:
     """Interval of every rule's mean excess over every day, shape (rules, 2), by the stationary bootstrap.
 
-    Days are drawn in blocks of random length, `block_days` in the mean (Politis and Romano 1994; the draws come from
-    `arch`), the return and the marks of a day together, so that overlap, clusters and the scarcity of events all show.
-    The interval is the excess ± t times the resamples' standard deviation; Student's quantile has (clusters - 1)
-    degrees of freedom, clusters being events at least `block_days` apart: on a random walk with 4 to 20 events it
-    covered 95 to 98 % where 95 % was asked, quantiles of the resamples 83 to 96 %. `returns`: shape (days,), log
-    returns, no NaN. `marks`: shape (rules, days) or (days,), boolean; all rules share the `n` resamples. NaN for fewer
-    than two clusters, from which no spread can be learnt. `ValueError` for what cannot be used.
+    Days are drawn in blocks of random length, `block_days` in the mean (Politis and Romano 1994), the return and the
+    marks of a day together; all rules share the `n` resamples. The interval is the excess ± t times their standard
+    deviation, Student's quantile with (clusters - 1) degrees of freedom, clusters being events at least `block_days`
+    apart: on a random walk with 4 to 20 events it covered 95 to 98 % where 95 % was asked, quantiles 83 to 96 %.
+    `returns`: shape (days,), log returns, no NaN. `marks`: shape (rules, days) or (days,), boolean. NaN for fewer than
+    two clusters. `ValueError` for what cannot be used.
     """
     r, e = np.asarray(returns, dtype=float), np.atleast_2d(np.asarray(marks)).astype(float)
     if e.shape[1] != len(r) or np.isnan(r).any() or block_days < 1 or n < 1 or not 0 < confidence < 1:
@@ -96,67 +87,58 @@ def study_table(
     n_matched: int = 2000,
     seed: int = 20260120,
 ) -> pd.DataFrame:
-    """The table forward_returns.csv: one row per (definition, anchor) of `events` and horizon.
+    """The table forward_returns.csv: one row per (definition, anchor) of `events` and horizon, columns STUDY_COLUMNS.
 
     `panel`: `price_usd`, and `height` for the halving eras. An event counts where it is not before `since` and its
-    outcome is known. `confidence`: coverage of the bootstrap interval of excess_log. `n_bootstrap`, `n_matched`:
-    resamples and sets of matched random entries, both from `seed`. Columns STUDY_COLUMNS, in the order of `events`,
-    then of horizons; baseline: every day of the sample. p-values are one-sided (returns after events are higher) unless
-    named two_sided; p_holm adjusts p_rotation over the horizons of each (definition, anchor); min_detectable_log is the
-    excess that a one-sided 5 % test on as many independent clusters would find in four of five cases. A row without
-    events has n_events 0 and NaN; an interval needs two clusters.
+    outcome is known; baseline: every day of the sample. `confidence`: coverage of the bootstrap interval of excess_log.
+    `n_bootstrap`, `n_matched`: resamples and sets of matched random entries, both from `seed`. p-values are one-sided
+    (returns after events are higher) unless named two_sided; p_holm adjusts p_rotation over the horizons of each rule
+    and anchor (Holm 1979); min_detectable_log is the excess that a one-sided 5 % test on as many independent clusters
+    would find in four of five cases. A row without events has n_events 0 and NaN.
     """
-    era, states, blocks = era_of(panel.index, panel), chance.entry_states(panel["price_usd"]), []
+    era, blocks = era_of(panel.index, panel), []
+    cells = chance.match_levels(era, panel["price_usd"])
     for days in horizons:
         returns = outcomes(panel, days, lag, since)
         r, labels, every = returns.to_numpy(), era.loc[returns.index].to_numpy(), describe(returns)
-        levels = chance.match_levels(labels, states.loc[returns.index])
+        levels = cells[:, panel.index.get_indexer(returns.index)]
         marks = np.array([event_marks(returns.index, when) for when in events.values()])
         rules, back = np.unique(marks, axis=0, return_inverse=True)  # two rules may name the same days
         own = own_era_excess(panel["price_usd"], era, days, lag, since).reindex(returns.index).to_numpy()
-        known = ~np.isnan(own)
-        p, two_sided = chance.rotation_p(r, rules)
-        ci_low, ci_high = bootstrap_intervals(r, rules, days, n_bootstrap, confidence, [seed, days]).T
+        known, block = ~np.isnan(own), all_beside_any_day(returns, rules, days)
+        block["ci_low"], block["ci_high"] = bootstrap_intervals(r, rules, days, n_bootstrap, confidence, [seed, days]).T
         rows = [
             {
-                "n_clusters": n_clusters(returns.index[rule], days),
                 **describe(r[rule]),
-                "p_matched": chance.matched_test(r, rule, levels, n_matched, [seed, days]).p,
+                "p_matched": chance.matched_test(r, rule, levels, n_matched, [seed, days])[0],
                 "p_rotation_era": chance.rotation_test(r, rule, strata=labels, seed=seed).p,
                 **chance.regression_tests(r, rule, days),
             }
             for rule in rules
         ]
-        block = pd.DataFrame(rows).assign(
-            n_events=rules.sum(axis=1),
+        block = block.join(pd.DataFrame(rows)).assign(
             **{f"base_{name}": every[name] for name in ("mean", "median", "hit_rate")},
-            excess_log=chance.excess_of(r, rules),
-            ci_low=ci_low,
-            ci_high=ci_high,
-            p_rotation=p,
-            p_rotation_two_sided=two_sided,
             p_rotation_own_era=chance.rotation_p(own[known], rules[:, known])[0],
-            p_rotation_demeaned=chance.rotation_p(r - returns.groupby(labels).transform("mean").to_numpy(), rules)[0],
+            p_rotation_demeaned=chance.rotation_p(chance.less_own_mean(r, labels), rules)[0],
         )
         clusters = block["n_clusters"].where(block["n_clusters"] > 0)
         block["min_detectable_log"] = (ndtri(0.95) + ndtri(0.8)) * returns.std(ddof=0) / np.sqrt(clusters)
         names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
         blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
-    table = pd.concat(blocks).sort_index(kind="stable")
-    table["p_holm"] = table.groupby(["definition", "anchor"], sort=False)["p_rotation"].transform(chance.holm)
-    table = table.rename(columns={"p_hh": "p_hansen_hodrick", "t_hh": "t_hansen_hodrick"})
-    return table[list(STUDY_COLUMNS)].reset_index(drop=True)
+    table = pd.concat(blocks).sort_index(kind="stable", ignore_index=True)
+    groups = table.dropna(subset="p_rotation").groupby(["definition", "anchor"])["p_rotation"]
+    table["p_holm"] = groups.transform(lambda p: multipletests(p, method="holm")[1])
+    return table[list(STUDY_COLUMNS)]
 
 
 def event_returns(
     panel: pd.DataFrame, episodes: pd.DataFrame, horizons: Iterable[int] = HORIZONS, lag: int = 1
 ) -> pd.DataFrame:
-    """The table event_returns.csv: one row per episode, anchor (start, recovery, buy) and horizon, the whole history.
+    """The table event_returns.csv: one row per episode, anchor (start, recovery, buy) that happened, and horizon.
 
     `episodes`: columns definition, episode, start, end, buy_date. Columns: definition, episode, anchor, anchor_date,
-    horizon_days, simple_return (missing while the outcome is not known), max_adverse and max_favourable (missing unless
-    the whole way is known). An anchor that has not happened yet has no row.
+    horizon_days, simple_return, max_adverse and max_favourable (missing unless the whole way is known).
     """
     named = episodes.rename(columns={column: anchor for anchor, column in ANCHOR_COLUMNS.items()})
     long = named.melt(["definition", "episode"], list(ANCHOR_COLUMNS), "anchor", "anchor_date", ignore_index=False)
@@ -173,9 +155,9 @@ def average_paths(
 ) -> pd.DataFrame:
     """Mean, median and quartiles of the log price around the events of each rule and anchor, `days` from the entry.
 
-    Columns PATH_COLUMNS, relative to the close at which a signal is traded. Events since `since` count on the days on
-    which their price is known: n_events of them, n_clusters where those closer than |day| count once; `base_`: every
-    day of the sample. On day h the excess of the mean is `excess_log` of `study_table`. No row without events.
+    Columns PATH_COLUMNS, relative to the close at which a signal is traded; events since `since` count on the days on
+    which their price is known, those closer than |day| as one cluster. On day h the excess of the mean is `excess_log`
+    of `study_table`. No row without events.
     """
     wanted = list(days)
     sample = price.loc[since:].iloc[: -lag or None].index
@@ -193,25 +175,14 @@ def average_paths(
 
 
 def family_table(panel: pd.DataFrame, events: Events, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
-    """Every rule and anchor at one horizon, alone and as one of the family.
+    """Every rule and anchor at one horizon as in `events.family_beside_any_day`, the most extreme first.
 
-    All rules are rotated together over the days since `since` whose outcome is known; p_family is the share of those
-    common rotations in which the best of all rules does at least as well as this one. Columns definition, anchor,
-    horizon_days, n_events, excess_log, z, p_rotation, p_family (NaN without events), and n_family, the rules with
-    events; most extreme first. `DataError` where no outcome is known yet.
+    Besides: definition, anchor, horizon_days, n_family (rules with events). `DataError` where no outcome is known yet.
     """
     returns = outcomes(panel, days, lag, since)
     if returns.empty:
         raise DataError(f"no {days}-day outcome is known since sample_start={since}")
     marks = np.array([event_marks(returns.index, when) for when in events.values()])
-    test, count = chance.max_rotation_test(returns, marks), marks.sum(axis=1)
-    table = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(
-        horizon_days=days,
-        n_events=count,
-        excess_log=chance.excess_of(returns, marks),
-        z=test.z,
-        p_rotation=test.p_single,
-        p_family=test.p_family,
-        n_family=int((count > 0).sum()),
-    )
+    names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
+    table = names.join(family_beside_any_day(returns, marks)).assign(n_family=int(marks.any(axis=1).sum()))
     return table.sort_values("z", ascending=False, kind="stable", ignore_index=True)

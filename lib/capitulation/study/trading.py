@@ -1,16 +1,14 @@
 """Would trading the signals have paid? Positions, equity after costs, figures of merit, and what luck would have given.
 
-A signal of day t is traded at the close of t + lag. A position of day t is what is held from that close to the next, so
-that a return is never earned by a signal that its own day had to give first. Trades take the whole equity: a purchase
-is paid at price * (1 + slippage) * (1 + fee), a sale brings price * (1 - slippage) * (1 - fee).
-
-A missing price can neither be traded nor valued: on such a day the position stays as it was, the value stands at the
-last known price, and a trade that falls due is done at the next known close.
+A signal of day t is traded at the close of t + lag; a position of day t is what is held from that close to the next.
+Trades take the whole equity: a purchase costs price * (1 + slippage) * (1 + fee), a sale brings price * (1 - slippage)
+* (1 - fee). Where a price is missing, the last known one values the position, and trades wait for the next known close.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +18,14 @@ from scipy.special import ndtr, ndtri
 
 from capitulation.errors import DataError
 from capitulation.study.chance import rotation_test
-from capitulation.study.events import HORIZONS
+from capitulation.study.events import HORIZONS, Events
 from capitulation.study.returns import SINCE, event_marks
 
 DAYS_PER_YEAR = 365
-BASIS_POINT = 1e-4
 SETS_PER_CHUNK = 2_000
 FLAT = 1e-14  # a standard deviation below this is rounding of a curve that never moves: ratios over it are undefined
 SAME_DIGITS = 12  # trials whose Sharpe ratios agree to so many digits are one strategy under two names
-OPPOSITE = {"recovery": "start", "buy": "start", "start": "recovery"}
-"""The signal that ends a stay without a fixed length: what began with a recovery lasts until the next capitulation."""
+OPPOSITE = {"recovery": "start", "buy": "start", "start": "recovery"}  # what ends a stay without a fixed length
 TABLE_COLUMNS = [
     *("strategy", "start", "end", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "exposure", "n_trades"),
     *("hit_rate", "deflated_sharpe", "calmar", "total_return", "share_of_random_beaten", "random_median_cagr"),
@@ -38,12 +34,9 @@ TABLE_COLUMNS = [
 
 
 class Backtest(NamedTuple):
-    """A strategy run over a price series; `performance(*run)` gives its figures.
-
-    equity : value at each close after its trades, per 1 invested before the first. position : 0 or 1, what is held from
-    each close to the next. trades : a row per trade: entry, exit (missing while open), open, days, price_entry,
-    price_exit, simple_return (after costs; of an open one at the last price, the sale not paid).
-    """
+    """A strategy run over a price series: the value at each close after its trades, per 1 invested before the first;
+    the position (0 or 1) held from each close to the next; a row per trade: entry, exit (missing while open), open,
+    days, price_entry, price_exit, simple_return (after costs; of an open one at the last price, the sale not paid)."""
 
     equity: pd.Series
     position: pd.Series
@@ -51,24 +44,13 @@ class Backtest(NamedTuple):
 
 
 class RandomEntries(NamedTuple):
-    """A strategy against random entry sets: its total log return before costs (equal costs cancel: every set trades as
-    often); the same of each random set (empty where the stays leave no room to move); the share of these strictly below
-    it (ties half); the p of the exact rotation test of the daily position, one-sided (both NaN without sets)."""
+    """A strategy's total log return before costs, that of each random set, the share of these below it (ties half), and
+    the one-sided p of the exact rotation test of its daily position."""
 
     observed: float
-    random: np.ndarray
-    share_beaten: float
-    p: float
-
-
-class Strategies(NamedTuple):
-    """All strategies of all rules: the table; the run and the random entries of each one by its name; and the Sharpe
-    ratio per day of every one that was tried, shown or not, those that traded, each once."""
-
-    table: pd.DataFrame
-    runs: dict[str, Backtest]
-    random: dict[str, RandomEntries]
-    trials: pd.Series
+    random: np.ndarray = np.empty(0)
+    share_beaten: float = np.nan
+    p: float = np.nan
 
 
 def signal_position(
@@ -76,36 +58,21 @@ def signal_position(
 ) -> np.ndarray:
     """Position that the signals want, 0/1 of shape (n,): what to hold from each close of `index` to the next.
 
-    In the market from `lag` days after each entry signal: for `hold_days`, which a new entry prolongs, or, where that
-    is None, to the next exit signal, which wins over an entry of the same day. Signals outside the index fall out.
-
-    >>> days = pd.date_range("2020-01-01", periods=7)
-    >>> signal_position(days, days[[0, 3]], exits=days[[2]]).tolist()
-    [0, 1, 1, 0, 1, 1, 1]
+    In the market from `lag` days after each entry signal: for `hold_days`, which a new entry prolongs, or, without
+    them, to the next exit signal, which wins over an entry of the same day.
     """
     if hold_days is not None and hold_days < 1:
         raise ValueError(f"hold_days={hold_days}: must be at least 1")
     n, day = len(index), np.arange(len(index))
-    bought, sold = (
-        np.append(np.zeros(lag, dtype=bool), event_marks(index, days))[:n]
-        for days in (entries, [] if exits is None else exits)
-    )
-    entered = np.maximum.accumulate(np.where(bought, day, -n))
-    if hold_days is not None:
-        return (day - entered < np.minimum(hold_days, n)).astype("int8")
-    left = np.maximum.accumulate(np.where(sold, day, -1))
-    return (entered > left).astype("int8")
 
+    def last(signals: Any, never: int) -> np.ndarray:
+        """Row of the last trade day of the signals, as seen from each day."""
+        marks = np.append(np.zeros(lag, dtype=bool), event_marks(index, signals))[:n]
+        return np.maximum.accumulate(np.where(marks, day, never))
 
-def last_known(price: np.ndarray) -> np.ndarray:
-    """Row of the last known price up to each row; the first row before any is known."""
-    return np.maximum.accumulate(np.where(np.isnan(price), 0, np.arange(len(price))))
-
-
-def log_costs(fee_bps: float, slippage_bps: float) -> tuple[float, float]:
-    """Log of the share of equity left after a purchase, and after a sale."""
-    fee, slippage = fee_bps * BASIS_POINT, slippage_bps * BASIS_POINT
-    return float(-np.log1p(slippage) - np.log1p(fee)), float(np.log1p(-slippage) + np.log1p(-fee))
+    if hold_days is None:
+        return (last(entries, -n) > last(exits, -1)).astype("int8")
+    return (day - last(entries, -n) < min(hold_days, n)).astype("int8")
 
 
 def backtest(
@@ -120,9 +87,9 @@ def backtest(
     """Backtest of buying on each entry signal and selling after `hold_days`, or on the next of `exits`.
 
     `price`: daily, without gaps, USD at the close, NaN = no trade; cut to its known span. `entries`, `exits`: signals
-    (days, or a boolean daily Series), traded at the close `lag` days later; NaT and days outside the series are left
-    out. `hold_days`: length of the stay (see `signal_position`). `fee_bps`, `slippage_bps`: basis points of the amount,
-    per trade and side. ValueError unless exactly one way out is given, some price is known and all are positive.
+    (as `returns.event_marks`), traded at the close `lag` days later as in `signal_position`. `fee_bps`, `slippage_bps`:
+    basis points of the amount, per trade and side. ValueError unless exactly one way out is given, some price is known
+    and all are positive.
 
     >>> days = pd.date_range("2020-01-01", periods=5)
     >>> run = backtest(pd.Series([1.0, 1.0, 2.0, 3.0, 9.0], days), [days[0]], hold_days=2)
@@ -135,15 +102,18 @@ def backtest(
     values, index = price.to_numpy("float64"), price.index
     if np.isnan(values).all() or (values <= 0).any():
         raise ValueError("price must hold a known value, and every known one must be positive")
-    rows, costs = last_known(values), log_costs(fee_bps, slippage_bps)
-    log_price, held = np.log(values[rows]), signal_position(index, entries, hold_days, exits, lag)[rows]
+    costs = np.array([fee_bps, slippage_bps]) * 1e-4
+    log_buy, log_sell = -np.log1p(costs).sum(), np.log1p(-costs).sum()  # of the share of equity left
+    log_price = np.log(price.ffill().to_numpy("float64"))
+    wanted = pd.Series(signal_position(index, entries, hold_days, exits, lag), index, dtype=float)
+    held = wanted.where(price.notna()).ffill().to_numpy("int8")
     change = np.diff(held, prepend=np.int8(0))
-    steps = np.where(change > 0, costs[0], 0.0) + np.where(change < 0, costs[1], 0.0)
+    steps = np.select([change > 0, change < 0], [log_buy, log_sell], 0.0)
     steps[1:] += held[:-1] * np.diff(log_price)
     entry, sold = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
     is_open = np.arange(len(entry)) >= len(sold)
     leave = np.append(sold, np.full(is_open.sum(), len(held) - 1)).astype(int)
-    growth = log_price[leave] - log_price[entry] + costs[0] + np.where(is_open, 0.0, costs[1])
+    growth = log_price[leave] - log_price[entry] + log_buy + np.where(is_open, 0.0, log_sell)
     trades = {"entry": index[entry], "exit": pd.Series(index[leave]).mask(is_open), "open": is_open}
     trades |= {"days": leave - entry, "price_entry": np.exp(log_price[entry]), "price_exit": np.exp(log_price[leave])}
     equity = pd.Series(np.exp(np.cumsum(steps)), index, name="equity")
@@ -151,34 +121,25 @@ def backtest(
     return Backtest(equity, pd.Series(held, index, name="position"), table)
 
 
-def daily_returns(equity: ArrayLike) -> np.ndarray:
-    """Simple daily returns, shape (n - 1,), of an equity curve of shape (n,) that started from 1 before its first day.
-
-    What the first day cost (an entry at its close) is part of the first return.
-    """
+def daily_returns(equity: ArrayLike) -> pd.Series:
+    """Simple returns (n - 1,) of an equity curve (n,); what the first day cost (it began at 1) is part of the first."""
     values = np.append(1.0, np.asarray(equity, dtype=float)[1:])
     if len(values) < 2 or not (values > 0).all():
         raise ValueError("equity must be at least two days long and positive throughout")
-    return values[1:] / values[:-1] - 1
+    return pd.Series(values[1:] / values[:-1] - 1)
 
 
 def ratio(numerator: float, denominator: float) -> float:
     """Their quotient, NaN where the denominator is no more than the rounding of a curve that never moves."""
-    return float(numerator / denominator) if denominator > FLAT else float("nan")
-
-
-def sharpe(returns: np.ndarray) -> float:
-    """Mean over standard deviation (ddof 1) of daily returns, per day; NaN for a curve that never moves."""
-    return ratio(returns.mean(), returns.std(ddof=1)) if len(returns) > 1 else float("nan")
+    return float(numerator / denominator) if denominator > FLAT else np.nan
 
 
 def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) -> dict[str, float]:
     """Figures of merit of a `Backtest`, 365 days a year (Bitcoin trades every day), no risk-free rate.
 
     total_return, cagr, volatility, sharpe, sortino (over sqrt(mean(min(r, 0)^2)), Sortino and Price 1994), max_drawdown
-    (negative, the peak starts at 1), calmar (cagr over the drawdown's size), exposure (share of the n - 1 daily returns
-    earned in the market), n_trades, hit_rate. A day out of the market is a return of 0. A ratio whose denominator is
-    zero, and the hit rate of no trade, are NaN. ValueError for a curve shorter than two days or not positive.
+    (negative, the peak starts at 1), calmar (cagr over its size), exposure (share of the n - 1 daily returns earned in
+    the market), n_trades, hit_rate; NaN for a ratio over zero and without trades. ValueError as `daily_returns`.
     """
     returns, curve = daily_returns(equity), np.append(1.0, np.asarray(equity, dtype=float)[1:])
     fall = float((curve / np.maximum.accumulate(curve) - 1).min())
@@ -186,9 +147,9 @@ def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) ->
     return {
         "total_return": float(curve[-1] - 1),
         "cagr": cagr,
-        "volatility": float(returns.std(ddof=1) * annual) if len(returns) > 1 else float("nan"),
-        "sharpe": sharpe(returns) * annual,
-        "sortino": ratio(returns.mean(), np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2))) * annual,
+        "volatility": returns.std() * annual,
+        "sharpe": ratio(returns.mean(), returns.std()) * annual,
+        "sortino": ratio(returns.mean(), np.sqrt((returns.clip(upper=0) ** 2).mean())) * annual,
         "max_drawdown": fall,
         "calmar": ratio(cagr, -fall),
         "exposure": float(np.asarray(position, dtype=float)[:-1].mean()),
@@ -200,19 +161,16 @@ def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) ->
 def random_entries(price: pd.Series, position: ArrayLike, n_sets: int = 10_000, seed: int = 0) -> RandomEntries:
     """A daily 0/1 position against `n_sets` others that are as long in the market, as often, at random times.
 
-    A long-only rule in an asset that rose a thousandfold looks good whatever it does. The fair competitor keeps the
-    number of stays, the length of each, and so exposure and costs, and draws only their order and places, which may
-    come close but never touch. `price`: USD at the close, the first one known; a missing one is valued at the last
-    known. `position`: shape (n,), held from each close to the next; the last day's earns nothing. Shares are NaN for a
-    position that is never, or (almost) always, in the market.
+    The fair competitor in an asset that rose a thousandfold keeps the length of each stay, and so exposure and costs,
+    and draws only order and places, which never touch. `price`: USD at the close, the first one known. `position`:
+    shape (n,), held from each close to the next; never, or (almost) always, in the market: no random sets and NaN.
     """
-    values, held = price.to_numpy("float64"), np.asarray(position)[:-1] > 0
-    log_price = np.log(values[last_known(values)])
+    log_price, held = np.log(price.ffill().to_numpy("float64")), np.asarray(position)[:-1] > 0
     steps, edges = np.diff(log_price), np.diff(held.astype("int8"), prepend=0, append=0)
     lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
     observed, room = float(steps[held].sum()), len(held) - held.sum() - (len(lengths) - 1)
     if not len(lengths) or room <= 0:
-        return RandomEntries(observed, np.empty(0), float("nan"), float("nan"))
+        return RandomEntries(observed)
     rng, totals = np.random.default_rng(seed), []
     for done in range(0, n_sets, SETS_PER_CHUNK):
         shape = (min(SETS_PER_CHUNK, n_sets - done), len(lengths))
@@ -232,24 +190,24 @@ def deflated_sharpe(returns: ArrayLike, trials: ArrayLike) -> float:
     Bailey and Lopez de Prado (2014), "The Deflated Sharpe Ratio", equations 1 and 2. The best of N trials whose ratios
     have variance V is expected at SR0 = sqrt(V) ((1 - g) Z(1 - 1/N) + g Z(1 - 1/(N e))), with Z the normal quantile and
     g the Euler-Mascheroni constant; the probability is Phi((SR - SR0) sqrt(T - 1) / sqrt(1 - skewness SR + (kurtosis -
-    1)/4 SR^2)), all ratios per day. Every trial counts as independent, which is the strict reading. `returns`: simple,
-    per day, no NaN. `trials`: Sharpe ratio per day of every strategy that was tried, the chosen one among them. NaN
-    without trials, for returns that never move, or without a positive variance.
+    1)/4 SR^2)). Every trial counts as independent, which is the strict reading. `returns`: simple, per day, no NaN.
+    `trials`: Sharpe ratio per day of every strategy that was tried, the chosen one among them. NaN without trials, for
+    returns that never move, or without a positive variance.
     """
-    r, tried = np.asarray(returns, dtype=float), np.asarray(trials, dtype=float)
-    found, n, g = sharpe(r), len(tried), np.euler_gamma
+    r, tried, g = pd.Series(np.asarray(returns, dtype=float)), np.asarray(trials, dtype=float), np.euler_gamma
+    found, n, least = ratio(r.mean(), r.std()), len(tried), 0.0
     if not n or np.isnan(found):
-        return float("nan")
-    best = (1 - g) * ndtri(1 - 1 / n) + g * ndtri(1 - 1 / (n * np.e)) if n > 1 else 0.0
-    z = (r - r.mean()) / r.std()
+        return np.nan
+    if n > 1:
+        least = tried.std(ddof=1) * ((1 - g) * ndtri(1 - 1 / n) + g * ndtri(1 - 1 / (n * np.e)))
+    z = (r - r.mean()) / r.std(ddof=0)
     variance = 1 - (z**3).mean() * found + ((z**4).mean() - 1) / 4 * found**2
-    least = best * tried.std(ddof=1) if n > 1 else 0.0
-    return float(ndtr((found - least) * np.sqrt((len(r) - 1) / variance))) if variance > 0 else float("nan")
+    return float(ndtr((found - least) * np.sqrt((len(r) - 1) / variance))) if variance > 0 else np.nan
 
 
 def strategies(
     panel: pd.DataFrame,
-    events: Mapping[tuple[str, str], Any],
+    events: Events,
     *,
     hold_days: int = 90,
     horizons: Iterable[int] = HORIZONS,
@@ -259,53 +217,43 @@ def strategies(
     slippage_bps: float = 5.0,
     n_random: int = 10_000,
     seed: int = 20260120,
-) -> Strategies:
+) -> SimpleNamespace:
     """Buy and hold, then every rule and anchor held for `hold_days` or until the opposite signal.
 
-    `panel`: daily panel; used: price_usd since `since`. `events`: signal days of each (definition, anchor), all anchors
-    of a rule; signals before `since` do not count. `horizons`: stays that count as tried besides `hold_days`: trials of
-    the deflated Sharpe ratio are every rule, anchor, stay and opposite signal that traded, each once though two rules
-    may name the same days. `n_random`, `seed`: random entry sets of each strategy.
-
-    The table has a row per strategy, columns TABLE_COLUMNS (what each means: data/reference/codebook.csv), fractions
-    per year. A strategy that never trades has NaN ratios; a trade still open counts, at the last price. Raises
-    DataError where fewer than two prices are known since `since`.
+    `events`: signal days of each (definition, anchor), all anchors of a rule; those before `since` do not count.
+    `horizons`: stays that count as tried besides `hold_days`: trials of the deflated Sharpe ratio are every rule,
+    anchor, stay and opposite signal that traded, each once though two rules may name the same days. Gives the `table`
+    (a row per strategy, TABLE_COLUMNS as in data/reference/codebook.csv; NaN ratios where it never trades), `runs` and
+    `random` entries of each by its name, and `trials`. DataError where fewer than two prices are known since `since`.
     """
     price = panel.loc[since:, "price_usd"]
     if price.count() < 2:
         raise DataError(f"no two prices since sample_start={since}: a backtest needs them")
     price, trials = price.loc[price.first_valid_index() : price.last_valid_index()], {}
-    runs = {"buy_and_hold": backtest(price, price.index[:1], None, [], 0, fee_bps, slippage_bps)}
-    shown = [("buy_and_hold", "", "", "", None)]
+    shown = {"buy_and_hold": ("", "", "", None, backtest(price, price.index[:1], None, [], 0, fee_bps, slippage_bps))}
     for (definition, anchor), when in events.items():
         ways: dict[str, int | None] = {f"hold_{days}d": days for days in [*horizons, hold_days]}
         ways |= {f"until_{OPPOSITE[anchor]}": None} if anchor in OPPOSITE else {}
         for way, days in ways.items():
-            name, exits = f"{definition}_{anchor}_{way}", events[definition, OPPOSITE[anchor]] if days is None else None
+            exits = events[definition, OPPOSITE[anchor]] if days is None else None
             run = backtest(price, when, days, exits, lag, fee_bps, slippage_bps)
-            trials[name] = sharpe(daily_returns(run.equity))
+            name, returns = f"{definition}_{anchor}_{way}", daily_returns(run.equity)
+            trials[name] = ratio(returns.mean(), returns.std())
             if days in (hold_days, None):
-                runs[name] = run
-                shown.append((name, definition, anchor, way, days))
+                shown[name] = (definition, anchor, way, days, run)
     tried = pd.Series(trials, dtype=float).dropna().round(SAME_DIGITS).drop_duplicates()
 
-    table, random = [], {}
-    for about, run in zip(shown, runs.values(), strict=True):
-        luck = random[about[0]] = random_entries(price, run.position, n_random, seed)
+    rows, random = [], {}
+    for name, (*about, run) in shown.items():
+        luck = random[name] = random_entries(price, run.position, n_random, seed)
         # A random set pays what the strategy paid: as many trades.
         middle = np.median(luck.random) + np.log(run.equity.iloc[-1]) - luck.observed if len(luck.random) else np.nan
-        table.append(
-            {
-                **dict(zip(("strategy", "definition", "anchor", "exit", "hold_days"), about, strict=True)),
-                "start": price.index[0],
-                "end": price.index[-1],
-                **performance(*run),
-                "deflated_sharpe": deflated_sharpe(daily_returns(run.equity), tried),
-                "share_of_random_beaten": luck.share_beaten,
-                "random_median_cagr": float(np.expm1(middle * DAYS_PER_YEAR / (len(price) - 1))),
-                "p_rotation": luck.p,
-                "n_trials": len(tried),
-                "open_trade": bool(run.trades["open"].any()),
-            }
-        )
-    return Strategies(pd.DataFrame(table)[TABLE_COLUMNS].astype({"hold_days": "Int64"}), runs, random, tried)
+        row = dict(zip(("definition", "anchor", "exit", "hold_days"), about, strict=True)) | performance(*run)
+        row |= {"strategy": name, "start": price.index[0], "end": price.index[-1], "n_trials": len(tried)}
+        row |= {"deflated_sharpe": deflated_sharpe(daily_returns(run.equity), tried), "p_rotation": luck.p}
+        row |= {"share_of_random_beaten": luck.share_beaten, "open_trade": bool(run.trades["open"].any())}
+        row |= {"random_median_cagr": float(np.expm1(middle * DAYS_PER_YEAR / (len(price) - 1)))}
+        rows.append(row)
+    table = pd.DataFrame(rows)[TABLE_COLUMNS].astype({"hold_days": "Int64"})
+    runs = {name: run for name, (*_, run) in shown.items()}
+    return SimpleNamespace(table=table, runs=runs, random=random, trials=tried)
