@@ -9,7 +9,6 @@ import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
-from statsmodels.stats.multitest import multipletests
 
 from capitulation.errors import DataError
 from capitulation.mining.difficulty import era_of
@@ -127,8 +126,11 @@ def study_table(
         blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
     table = pd.concat(blocks).sort_index(kind="stable", ignore_index=True)
-    groups = table.dropna(subset="p_rotation").groupby(["definition", "anchor"])["p_rotation"]
-    table["p_holm"] = groups.transform(lambda p: multipletests(p, method="holm")[1])
+    # Holm (1979): the smallest p of a rule counts for all its horizons, the next for one fewer, never less than before.
+    rule, ordered = ["definition", "anchor"], table.sort_values("p_rotation", kind="stable")
+    family = ordered.groupby(rule)["p_rotation"]
+    charged = ordered.assign(p_holm=ordered["p_rotation"] * (family.transform("count") - family.cumcount()))
+    table["p_holm"] = charged.groupby(rule)["p_holm"].cummax().clip(upper=1)
     return table[list(STUDY_COLUMNS)]
 
 
