@@ -21,12 +21,11 @@ from PIL import Image
 from capitulation import figures
 from capitulation.figures import style
 from capitulation.mining.difficulty import adjustments
-from capitulation.mining.economics import breakeven_usd_kwh, economics, fleet, read_rigs
+from capitulation.mining.economics import economics, fleet, rigs_under_water
 from capitulation.mining.episodes import episodes
-from capitulation.mining.hashrate import hash_rate_band, hash_ribbons
+from capitulation.mining.hashrate import hash_ribbons
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import survival_curve
-from capitulation.study.present import present_state
 from capitulation.study.robustness import prequential
 from capitulation.study.trading import backtest
 
@@ -70,8 +69,7 @@ def small(simulated_panel):
     table["p_rotation"] = rng.uniform(0, 1, 12)
     own = found(panel)
     ends, curve = pd.DatetimeIndex(own["end"].dropna()[-16:]), survival_curve(own)
-    returns, state = after(price, ends, 90)[1], present_state(panel, horizons=(30, 90))
-    test, forecasts = rotation_test(returns, ends), prequential(panel, ends)
+    test, forecasts = rotation_test(after(price, ends, 90)[1], ends), prequential(panel, ends)
     grid = pd.DataFrame({"fast_days": [10, 10, 30, 30], "slow_days": [45, 60] * 2, "excess_log": rng.normal(size=4)})
     specifications = pd.concat([table.assign(sample_start=f"{year}-01-01", lag_days=1) for year in (2011, 2014)])
     run = backtest(price, ends, hold_days=90)
@@ -88,24 +86,23 @@ def nothing(small):
     void = {name: frame.iloc[:0] for name, frame in vars(small).items() if isinstance(frame, pd.DataFrame)}
     void |= {"panel": small.panel * np.nan, "ends": small.ends, "test": rotation_test([0.1, 0.2], [False, False])}
     void |= {"table": small.table.assign(n_events=0), "grid": small.grid.assign(excess_log=np.nan)}
-    return SimpleNamespace(**void, state={"comparable": {"log_returns": []}})
+    return SimpleNamespace(**void)
 
 
 NETWORK = {  # charts of a panel alone
-    "capitulations": lambda p: figures.capitulations(p, hash_ribbons(p), found(p), hash_rate_band(p)),
+    "capitulations": lambda p: figures.capitulations(p, hash_ribbons(p), found(p), p.assign(low_ehs=1.0, high_ehs=2.0)),
     "timeline": lambda p: figures.definitions_timeline(found(p).assign(definition=OWN), p),
     "economics": lambda p: figures.mining_economics(p, economics(p), fleet(p, POWER)),
-    "rigs": lambda p: figures.rig_breakeven(breakeven_usd_kwh(p, read_rigs()), POWER),
+    "rigs": lambda p: figures.rig_breakeven(rigs_under_water(p, POWER), POWER),
     "adjustments": lambda p: figures.adjustment_bars(adjustments(p)),
     "survival": lambda p: figures.survival(survival_curve(found(p)), age=9),
 }
 CHARTS = {name: lambda f, draw=draw: draw(f.panel) for name, draw in NETWORK.items()} | {
     "paths": lambda f: figures.event_paths(f.panel, f.ends),
-    "horizons": lambda f: figures.returns_by_horizon(f.panel, f.ends, horizons=(30, 90)),
+    "horizons": lambda f: figures.returns_by_horizon(f.panel, f.ends, horizons=(30, 90), notes={90: "n = 16\np = 0.2"}),
     "null": lambda f: figures.null_distribution(f.test.null, f.test.excess),
     "forest": lambda f: figures.forest(f.table),
     "prequential": lambda f: figures.prequential(f.forecasts),
-    "fan": lambda f: figures.comparable_fan(f.state),
     "windows": lambda f: figures.window_grid(f.grid),
     "specifications": lambda f: figures.specification_curve(f.specifications),
     "equity": lambda f: figures.equity(f.curves, PRIMARY),
@@ -156,24 +153,23 @@ def test_words_hold_figures_computed_here(small):
     h, money = panel["hash_rate_ehs"], panel["revenue_usd"] / panel["hash_rate_ehs"] / 1000
     own, (chosen, every) = f.own, after(f.price, f.ends, 90)
     deep, gap = (own["depth_z"] < -3).sum(), 100 * (h.tail(30).mean() / h.tail(60).mean() - 1)
-    change, paid = adjustments(panel)["change"].dropna(), breakeven_usd_kwh(panel, read_rigs()).iloc[-1].dropna()
+    change, rigs = adjustments(panel)["change"].dropna(), rigs_under_water(panel, POWER)["breakeven_usd_kwh"]
     earlier = (chosen.index.to_numpy()[:, None] >= chosen.index + pd.Timedelta(days=91)).sum(axis=1)  # outcome known
     excess, framed = f.grid["excess_log"], f.grid["excess_log"].iloc[-1]  # 30 and 60 days stand last
-    at_least, moments = (f.test.null >= f.test.excess - 1e-9).mean(), f.state["comparable"]["log_returns"]
+    at_least = (f.test.null >= f.test.excess - 1e-9).mean()
     fall, ends = 100 * (1 - f.curves / f.curves.cummax()).max(), f.curves.iloc[-1]
     expected = {
         "capitulations": f"{deep} deeper than block luck explains; on {h.index[-1]:%Y-%m-%d} the gap is {gap:+.1f} %",
         "timeline": f"{OWN} {len(own)}.",
         "economics": f"A PH/s earns {money.iloc[-1]:.3g} USD a day, ",
-        "rigs": f"{(paid >= POWER).sum()} of {len(paid)} rig models",
+        "rigs": f"{(rigs >= POWER).sum()} of {len(rigs)} current rig models can pay {POWER} USD/kWh",
         "adjustments": f"{(change < 0).sum()} of {len(change)} difficulty adjustments were cuts",
         "survival": f"of {f.curve['n_at_risk'].iloc[0]} capitulations were over after",
         "paths": f"90 days after the median of {len(chosen)} events BTC stood at {simple(chosen.median())}",
-        "horizons": f"90 days {simple(chosen.median())} against {simple(every.median())}",
+        "horizons": f"90 days {simple(chosen.median())} against {simple(every.median())} (n = 16, p = 0.2)",
         "null": f"{100 * at_least:.1f} % of {len(every):,} rotations of the calendar do at least as well",
         "forest": f"{(at_90['p_rotation'] < 0.05).sum()} of 6 pairs of definition and signal have a rotation p below",
         "prequential": f"Over {sum(earlier >= 3)} signals, forecasts from earlier signals",
-        "fan": f"at {sum(row['median'] > row['base_median'] for row in moments)} of {len(moments)} horizons",
         "windows": f"above zero; 30/60 beats {100 * (excess < framed).mean():.0f} % of them",
         "specifications": f"{100 * (f.table['excess_log'] > 0).mean():.0f} % of 24 ways to ask the question",
         "equity": f"{fall[PRIMARY]:.0f} % down) and {ends[HOLD]:.3g} USD by holding (at worst {fall[HOLD]:.0f} %",
@@ -196,11 +192,12 @@ def test_titles_follow_small_tables_by_hand():
     table = pd.DataFrame({"change": [0.1, -0.1, -0.1, -0.1, 0.2, -0.1, 3.0], "negative_streak": [0, 1, 2, 3, 0, 1, 0]})
     bars = words(figures.adjustment_bars(table.assign(date=days[0] + pd.to_timedelta(14 * table.index, unit="D"))))[0]
     assert bars == "4 of 7 difficulty adjustments were cuts; the longest run of them, 3, ended on 2020-02-12"
-    years = pd.date_range("2020-01-01", "2023-01-01")
-    rigs = {"old": (2020, 1.0), "better": (2020, 2.0), "worse": (2021, 1.5), "best": (2022, 4.0)}
-    paid = {name: np.where(years.year >= year, level, np.nan) for name, (year, level) in rigs.items()}
-    drawn = figures.rig_breakeven(pd.DataFrame(paid, index=years), 0.5)
-    assert {text.get_text() for text in drawn.axes[0].texts} == {"better", "best", "0.5 assumed"}
+    paid = pd.Series({"old": 0.04, "good": 0.09, "new": 0.12, "exact": 0.07}, name="breakeven_usd_kwh")
+    drawn = figures.rig_breakeven(paid.to_frame().assign(under_water=paid < 0.07), 0.07)
+    assert words(drawn)[0].startswith("3 of 4 current") and words(drawn)[0].endswith("the best one, new, up to 0.120")
+    assert [name.get_text() for name in drawn.axes[0].get_yticklabels()] == ["new", "good", "exact", "old"]
+    at = {line.get_marker(): (*line.get_xdata(), *line.get_ydata()) for line in drawn.axes[0].lines}
+    assert at["o"] == (0.12, 0.09, 0.07, 0, 1, 2) and at["v"] == (0.04, 3)  # told apart without colour
 
 
 def test_own_events_and_rules_are_called_by_their_own_names(small):

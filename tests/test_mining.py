@@ -38,7 +38,7 @@ DAILY = {
     "breakeven_usd_kwh": lambda p: economics.breakeven_usd_kwh(p, RIGS),
 }
 # One row per event, see the test of tables; or about the last day, or the whole history, that they are given.
-NOT_DAILY = ("adjustments", "halving_days", "drawdown_noise", "next_adjustment")
+NOT_DAILY = ("adjustments", "halving_days", "next_adjustment")
 for module in (hashrate, difficulty, economics, rules, episodes, trend):
     for name, function in inspect.getmembers(module, inspect.isfunction):
         first, *others = [*inspect.signature(function).parameters.values()] or [None]
@@ -109,23 +109,6 @@ def test_errors_of_a_steady_rate_have_their_closed_forms():
         assert gap_se == pytest.approx((2 * 30 * blocks) ** -0.5, rel=1e-12)
 
 
-def test_gap_change_error_matches_simulation_and_counts_shared_days_once(mined):
-    blocks = np.random.default_rng(6).poisson(144, (4000, 200))
-    total = np.cumsum(np.pad(blocks, ((0, 0), (1, 0))), axis=1)
-    gap = (total[:, 60:] - total[:, 30:-30]) / 30 / ((total[:, 60:] - total[:, :-60]) / 60) - 1
-    panel = steady_panel(np.full(200, 500.0))
-    day, single = panel.index, hashrate.hash_ribbons(panel)["gap_se"].iloc[-1]
-    for apart in (10, 35, 60):
-        found = hashrate.gap_change_se(panel, day[-1 - apart], day[-1])
-        assert found == pytest.approx((gap[:, -1] - gap[:, -1 - apart]).std(), rel=0.05)
-    assert hashrate.gap_change_se(panel, day[-36], day[-1]) > np.sqrt(2) * single
-    assert hashrate.gap_change_se(panel, day[-1], day[-1]) == 0
-    assert np.isnan(hashrate.gap_change_se(panel, day[58], day[-1]))
-    apart = mined[0].index[[400, 460]]  # no day in common: the two errors add up
-    both = hashrate.hash_ribbons(mined[0]).loc[apart, "gap_se"]
-    assert hashrate.gap_change_se(mined[0], *apart) == pytest.approx(np.hypot(*both), rel=1e-9)
-
-
 def test_drawdown_and_its_error_by_hand_and_by_simulation():
     panel = steady_panel(np.r_[np.linspace(100, 200, 50), np.full(40, 150.0)])
     assert (hashrate.drawdown(panel, 1).iloc[:50] == 0).all()
@@ -156,13 +139,6 @@ def test_ribbons_are_those_of_pandas_and_unknown_where_a_window_is_not_full(mine
     assert (state[below] == np.where(rising[below], "recovering", "capitulation")).all()
     with pytest.raises(InputError, match="fast_days=60"):
         hashrate.hash_ribbons(panel, 60, 30)
-
-
-def test_luck_alone_shows_a_drawdown_where_growth_is_steady():
-    panel = steady_panel(np.exp(1.5 / 365 * np.arange(600)))
-    table = hashrate.drawdown_noise(panel).set_index("mean_days")
-    assert (table[["drawdown", "se"]] == 0).all(axis=None) and table.loc[1, "noise_median"] < -0.1
-    assert hashrate.drawdown_noise(panel.iloc[:200])["noise_median"].isna().all()
 
 
 def test_subsidy_follows_the_schedule_to_its_last_satoshi():

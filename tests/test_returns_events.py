@@ -13,7 +13,7 @@ from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import episodes
 from capitulation.mining.hashrate import hash_ribbons
 from capitulation.study.chance import less_own_mean, match_levels, rotation_test
-from capitulation.study.events import event_study, excursion_table, leave_one_out
+from capitulation.study.events import event_study, leave_one_out
 from capitulation.study.returns import (
     describe,
     event_marks,
@@ -23,7 +23,7 @@ from capitulation.study.returns import (
     outcomes,
     own_era_excess,
 )
-from capitulation.study.tables import STUDY_COLUMNS, average_paths, event_returns, study_table
+from capitulation.study.tables import STUDY_COLUMNS, study_table
 from notebook_cells import run_cells
 
 FEW = {"horizons": (7, 90), "n_bootstrap": 200, "n_matched": 200}
@@ -234,7 +234,7 @@ def test_no_events_give_a_baseline_and_nothing_else(panel):
     empty = event_study(panel, panel.index[[5]], since="2021-12-30")
     assert (empty["n"] == 0).all() and empty["base_mean"].isna().all()
     assert np.isnan(list(describe([]).values())).all()
-    assert excursion_table(panel, {"start": []}).empty and leave_one_out(panel, [])["n_events"].tolist() == [0]
+    assert leave_one_out(panel, [])["n_events"].tolist() == [0]
 
 
 def test_leaving_out_each_cluster(panel, events):
@@ -310,32 +310,6 @@ def test_a_planted_effect_shows_in_every_test(panel, events):
     assert (row[["p_rotation", "p_rotation_own_era", "p_matched", "p_rotation_era", "p_hac", "p_holm"]] < 0.02).all()
     assert row["ci_low"] > 0 and row["hit_rate"] == 1.0
     assert event_study(lifted, days, [7])["ci_low"].item() > 0
-
-
-def test_event_returns_list_each_anchor_that_happened(panel):
-    columns, days, none = ["definition", "episode", "start", "end", "buy_date"], panel.index, pd.NaT
-    rows = [("a", 1, *days[[100, 150, 160]]), ("a", 2, days[2900], none, none), ("b", 1, *days[[300, 320]], none)]
-    found = event_returns(panel, pd.DataFrame(rows, columns=columns), [7, 90])
-    keys = found[["definition", "episode", "anchor"]].drop_duplicates().itertuples(index=False, name=None)
-    first = [("a", 1, "start"), ("a", 1, "recovery"), ("a", 1, "buy"), ("a", 2, "start")]
-    assert list(keys) == [*first, ("b", 1, "start"), ("b", 1, "recovery")]
-    assert found["horizon_days"].tolist() == [7, 90] * 6
-    price = panel["price_usd"].to_numpy()[101:192] / panel["price_usd"].iloc[101] - 1
-    shown = ["simple_return", "max_adverse", "max_favourable"]
-    assert found.loc[1, shown].tolist() == pytest.approx([price[-1], price.min(), price.max()])
-    assert found.loc[(found["episode"] == 2) & (found["horizon_days"] == 90), shown].isna().all(axis=None)
-
-
-def test_average_paths_reach_the_excess_of_the_table(panel, events, table):
-    paths = average_paths(panel["price_usd"], events, days=(-60, 0, 7, 90))
-    assert ("puell_multiple", "start") not in set(zip(paths["definition"], paths["anchor"], strict=True))
-    keys = ["definition", "anchor"]
-    both = table.merge(paths, left_on=[*keys, "horizon_days"], right_on=[*keys, "day"], suffixes=("", "_path"))
-    assert len(both) == 6
-    np.testing.assert_allclose(both["mean_path"] - both["base_mean_path"], both["excess_log"], atol=1e-12)
-    assert (both[["n_events", "n_clusters"]].to_numpy() == both[["n_events_path", "n_clusters_path"]]).all(axis=None)
-    assert (paths.loc[paths["day"] == 0, ["mean", "median", "q25", "q75", "base_mean"]] == 0).all(axis=None)
-    assert average_paths(panel["price_usd"], {}).empty
 
 
 # --- no look-ahead ---

@@ -1,8 +1,7 @@
 """The command line: thin, every command is one call into the library.
 
 Options come as flags or, through the Makefile, as environment variables (`RUN`, `PARAMS`, `SET`, ...), so that no shell
-ever interprets a user's text. Whatever the user can mend ends in one line on stderr and the error's exit code, without
-a traceback.
+ever interprets a user's text. What the user can mend ends in one line on stderr and the error's exit code.
 """
 
 from __future__ import annotations
@@ -62,13 +61,8 @@ def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
     making, beyond = _making(options), _asked(options)
     values = read_profile(options.params) | beyond
-    declared = {name: value for item in find_notebooks(notebooks_folder()) for name, value in item.declared.items()}
-    own = {name: values.pop(name) for name in [*values] if name in declared and name not in Params.model_fields}
-    for name, value in own.items():
-        kind = type(declared[name])
-        if type(value) is not kind and (type(value), kind) != (int, float):
-            shown = f"SET {one_line(name, 60)}={one_line(value, 80)}"
-            raise InputError(f"{shown}: must be {kind.__name__}, as in the notebook")
+    declared = {name for item in find_notebooks(notebooks_folder()) for name in item.declared}
+    own = {name: values.pop(name) for name in [*values] if name in declared - Params.model_fields.keys()}
     params = make_params(values, f"SET or {options.params or ANY_PROFILE}")
     print(make_report(params, options.run, making, own=own, overrides=beyond, progress=_say) / "index.html")
     return 0

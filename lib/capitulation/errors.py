@@ -1,8 +1,7 @@
 """Errors that a user can mend, each said in one line.
 
-Everything that is the user's, the network's or the data's fault is raised as a subclass of `CapitulationError`; the
-command line prints its message and leaves with `exit_code`, without a traceback. Anything else is a bug and keeps its
-traceback.
+What is the user's, the network's or the data's fault is a `CapitulationError`, which the command line prints, leaving
+with its `exit_code`. Anything else is a bug and keeps its traceback.
 """
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import io
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from capitulation.errors import InputError, one_line
 from capitulation.mining.rules import RULES, thresholds
-from capitulation.paths import params_folder
+from capitulation.paths import params_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 GENESIS_DAY = dt.date(2009, 1, 3)
@@ -221,7 +220,5 @@ def save_profile(name: str, values: Mapping[str, Any]) -> str:
         raise InputError(f"profile name {name!r}: params/{name}.yml was not saved from a notebook; choose another name")
     text = io.StringIO()
     YAML(typ="safe", pure=True).dump(params.model_dump(exclude_defaults=True), text)
-    part = path.with_name(f".{name}.{os.getpid()}.part")
-    part.write_text(f"{SAVED}\n{text.getvalue()}", encoding="utf-8")
-    part.replace(path)
+    write_whole(path, f"{SAVED}\n{text.getvalue()}".encode())
     return f"make report PARAMS={name}"

@@ -1,11 +1,13 @@
-"""Where the project's folders are: one place, so that no other module guesses.
+"""Where the project's folders are, and how a file is put there.
 
 The project root is the checkout that holds this package (it is installed editable); the environment variable
 `CAPITULATION_HOME` names another one, as the tests do.
 """
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -38,3 +40,20 @@ def params_folder() -> Path:
 def reports_folder() -> Path:
     """One folder per published run."""
     return project_root() / "reports"
+
+
+def write_whole(target: Path, content: bytes) -> Path:
+    """Put `target` in its place whole or not at all, its folder made where absent; one writer at a time."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(content)
+        return partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(target: Path, values: Any) -> Path:
+    """`values` as JSON, the same for the same values, by `write_whole`; NaN is a `ValueError`."""
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    return write_whole(target, f"{text}\n".encode())

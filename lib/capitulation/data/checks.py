@@ -53,23 +53,9 @@ def finding(check: str, severity: str, column: str, message: str, days=(), value
     return Finding(zip(Finding.__annotations__, values, strict=True))
 
 
-def findings_table(findings: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Findings as rows, failures first; columns are the fields of `Finding`."""
-    ordered = sorted(findings, key=lambda item: SEVERITIES.index(item["severity"]))
-    return pd.DataFrame(ordered, columns=list(Finding.__annotations__))
-
-
 def failures(findings: Iterable[Mapping[str, Any]]) -> list[str]:
     """What those findings say that forbid the use of the data."""
     return [item["message"] for item in findings if item["severity"] == FAILURE]
-
-
-def known_by_the_end(findings: Iterable[Mapping[str, Any]], panel: pd.DataFrame) -> tuple[Mapping[str, Any], ...]:
-    """What could be found on the last day of `panel`, which was cut since: checks of it alone are made again;
-    comparisons with other panels stay where all their days are known."""
-    last = f"{panel.index[-1]:%Y-%m-%d}"
-    compared = (item for item in findings if item["check"] in COMPARISONS and item["last_day"] <= last)
-    return (*check_panel(panel), *compared)
 
 
 def check_panel(
@@ -92,9 +78,8 @@ def _ends(panel: pd.DataFrame, today: pd.Timestamp, fetched: bool) -> Iterator[F
         yield finding("future_day", FAILURE, "date", text, future)
     if fetched and late > STOPPED_DAYS:
         text = f"the series ends on {last[0]:%Y-%m-%d}, {late} days before the last complete day"
-        yield finding(
-            "stopped", FAILURE if late > STALE_DAYS else WARNING, "hash_rate_ehs", text, last, late, STOPPED_DAYS
-        )
+        severity = FAILURE if late > STALE_DAYS else WARNING
+        yield finding("stopped", severity, "hash_rate_ehs", text, last, late, STOPPED_DAYS)
 
 
 def _units(panel: pd.DataFrame) -> Iterator[Finding]:

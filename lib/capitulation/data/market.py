@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +19,7 @@ from capitulation.data.panel import DAY, cut, panel_digest, read_panel, validate
 from capitulation.data.snapshots import Progress, Snapshot
 from capitulation.data.sources import PROVIDERS, read_file
 from capitulation.errors import DataError, InputError, SourceUnavailable, one_line
+from capitulation.paths import write_json
 
 PANEL_FILE, MARKET_FILE = "panel.csv", "market.json"
 
@@ -94,13 +95,14 @@ def load_market(
             progress(note)
     panel, notes = validate_panel(cut(market.panel, as_of)), [*market.notes, note]
     facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel)}
+    last = f"{panel.index[-1]:%Y-%m-%d}"
     if as_of:
-        last, facts["age_days"] = panel.index[-1], float((pd.Timestamp(as_of) - panel.index[-1]).days)
+        facts["age_days"] = float((pd.Timestamp(as_of) - panel.index[-1]).days)
         if facts["age_days"] > 1:  # the day before may be the last complete one
-            late = f"{facts['age_days']:.0f} days before the day asked for, {as_of}"
-            notes.append(f"the data end on {last:%Y-%m-%d}, {late}")
+            notes.append(f"the data end on {last}, {facts['age_days']:.0f} days before the day asked for, {as_of}")
     if len(panel) < len(market.panel):  # nothing that was found later is known either
-        facts["findings"] = checks.known_by_the_end(market.findings, panel)
+        known = [item for item in market.findings if item["check"] in checks.COMPARISONS and item["last_day"] <= last]
+        facts["findings"] = (*checks.check_panel(panel), *known)
     if market.source in PROVIDERS:
         others = (_newest(name)[0] for name in PROVIDERS if name != market.source)
         facts["others"] = tuple(other.snapshot for other in others if other)
@@ -186,8 +188,7 @@ def _from_provider(name: str, *, as_of: str, max_age_days: float, offline: bool,
 def acquire(name: str, progress: Progress = print) -> Market:
     """A new snapshot of provider `name`, checked alone and against its last one and other providers'.
 
-    `SourceUnavailable` where it cannot be reached; `DataError` where the answer is no data, or fails a hard check: then
-    it is stored in quarantine.
+    `SourceUnavailable` where it cannot be reached; `DataError` for no data, and for a failed check: then quarantined.
     """
     provider = PROVIDERS[name]
     progress(f"fetching from {provider.attribution}")
@@ -239,19 +240,14 @@ def fetch(source: str = "auto", progress: Progress = print) -> str:
     return f"data/raw/{market.snapshot}: {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
 
 
-def save_market(market: Market, folder: Path | str) -> None:
+def save_market(market: Market, folder: Path) -> None:
     """Write panel.csv and market.json into `folder` (made where absent); the same market gives the same bytes."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / MARKET_FILE, {name: value for name, value in vars(market).items() if name != "panel"})
     write_panel(market.panel, folder / PANEL_FILE)
-    facts = {item.name: getattr(market, item.name) for item in fields(market) if item.name != "panel"}
-    text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / MARKET_FILE).write_text(text, encoding="utf-8")
 
 
-def read_market(folder: Path | str) -> Market:
+def read_market(folder: Path) -> Market:
     """The market saved in `folder`; `DataError` where a file is missing, damaged or no longer matches its digest."""
-    folder = Path(folder)
     try:
         facts = json.loads((folder / MARKET_FILE).read_text(encoding="utf-8"))
         lists = {name: tuple(facts[name]) for name in ("notes", "findings", "files", "others")}

@@ -55,10 +55,9 @@ def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
 
 
 def daily_panel(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
-    """A panel from series indexed by day, from the first day with data to the last complete one; other columns are NaN.
+    """A panel from series by day, from the first day with data to the last complete one; other columns are NaN.
 
-    A last day is incomplete when it has no hash rate, or lacks a column that the day before it has. `DataError` where
-    no day is left.
+    A last day is incomplete without hash rate, or a column that the day before has. `DataError` if no day is left.
     """
     frame = pd.DataFrame({name: columns.get(name, pd.Series(dtype=float)) for name in PANEL_COLUMNS})
     frame = frame.astype("float64").dropna(how="all").sort_index()
@@ -84,16 +83,6 @@ def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
     return kept
 
 
-def missing_days(panel: pd.DataFrame) -> pd.DataFrame:
-    """Days without a value, `n_missing` of the `n_days` between each `column`'s `first` and `last` (NaT: none)."""
-    known = panel.notna()
-    inside = known.cummax() & known[::-1].cummax()
-    table = pd.DataFrame({"n_days": inside.sum(), "n_missing": (inside & ~known).sum()})
-    table["first"] = inside.idxmax().where(inside.any())
-    table["last"] = inside[::-1].idxmax().where(inside.any())
-    return table.rename_axis("column").reset_index()
-
-
 def panel_digest(panel: pd.DataFrame) -> str:
     """SHA-256 (hex) over column names, days and values: equal when the tables are equal bit for bit (any NaN alike)."""
     values = panel.to_numpy(dtype="<f8", copy=True)
@@ -105,16 +94,16 @@ def panel_digest(panel: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def write_panel(panel: pd.DataFrame, path: Path | str) -> None:
+def write_panel(panel: pd.DataFrame, path: Path) -> None:
     """The panel as CSV: ISO days, shortest decimals that read back to the same floats, empty = missing."""
-    Path(path).write_bytes(panel.to_csv(date_format="%Y-%m-%d", lineterminator="\n").encode())
+    path.write_bytes(panel.to_csv(date_format="%Y-%m-%d", lineterminator="\n").encode())
 
 
-def read_panel(path: Path | str) -> pd.DataFrame:
+def read_panel(path: Path) -> pd.DataFrame:
     """The panel written by `write_panel`, equal bit for bit; `DataError` where the file is not such a one."""
     try:
         panel = pd.read_csv(path, index_col="date", dtype=str, keep_default_na=False)
         days = pd.to_datetime(panel.index, format="%Y-%m-%d").as_unit("us")
         return panel.map(lambda text: float(text or "nan")).set_axis(days)
     except (OSError, ValueError) as error:
-        raise DataError(f"{Path(path).name}: not a stored panel: {one_line(error, 200)}") from None
+        raise DataError(f"{path.name}: not a stored panel: {one_line(error, 200)}") from None

@@ -3,9 +3,8 @@
     data/raw/<provider>/<UTC time>/            the answers and manifest.json
     data/raw/quarantine/<provider>/<UTC time>/ answers that failed a hard check: kept and named, never used
 
-A snapshot is written into a hidden sibling folder and renamed once, under a lock; so whatever moment a process dies at,
-readers see it whole or not at all. Every read verifies every file's SHA-256. A key travels in the request alone: it is
-in no message, no manifest, no stored body and no log.
+A snapshot is written into a hidden sibling folder and renamed once, under a lock: readers see it whole or not at all.
+Every read verifies every file's SHA-256. A key is in the request alone: in no message, manifest, stored body or log.
 """
 
 from __future__ import annotations

@@ -185,12 +185,9 @@ def parse_coinmetrics(files: Mapping[str, bytes]) -> pd.DataFrame:
 
 
 def fetch_coinmetrics(get: Get) -> dict[str, Answer]:
-    """Every page of the API, which passes over metrics that are no longer free.
-
-    A key goes nowhere but into the request; no encoding of an address changes its characters, so it has but one form.
-    """
+    """Every page of the API, which passes over metrics that are no longer free; a key goes into the request alone."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
-    if key and not re.fullmatch(r"[A-Za-z0-9._~-]{8,200}", key):
+    if key and not re.fullmatch(r"[A-Za-z0-9._~-]{8,200}", key):  # no address encodes these: it has but one form
         raise InputError(f"{KEY_VARIABLE}: not a key (8 or more letters, digits, . _ ~ -); unset or correct it")
     default = f"https://{'api' if key else 'community-api'}.coinmetrics.io/v4"
     url, secrets = base_url("CAPITULATION_COINMETRICS_URL", default), {"api_key": key} if key else {}

@@ -12,7 +12,6 @@ from capitulation.figures.network import (
     survival,
 )
 from capitulation.figures.returns import (
-    comparable_fan,
     event_paths,
     forest,
     null_distribution,

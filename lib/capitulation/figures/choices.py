@@ -49,10 +49,10 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
 
 @styled
 def specification_curve(specifications: pd.DataFrame) -> Figure:
-    """Excess log return of every specification in rising order, above strips of what each one chose.
+    """Excess log return of every specification (`robustness.specification_curve`), rising, above strips of choices.
 
-    `specifications`: as from `robustness.specification_curve`; a choice that never varies is left out. A strip shows
-    how often a choice is made along the curve against its overall share (dark: twice or more).
+    A strip shows how often a choice is made along the curve against its overall share (dark: twice or more); a choice
+    that never varies has none.
     """
     rows = specifications.dropna(subset=["excess_log"]).sort_values("excess_log", kind="stable").reset_index(drop=True)
     if rows.empty:
@@ -185,10 +185,9 @@ def rejection_rates(table: pd.DataFrame) -> Figure:
 
 @styled
 def power(curve: pd.DataFrame, labels: Mapping[str, str], marks: Mapping[str, float] | None = None) -> Figure:
-    """How often each test finds a planted effect, by its size (log return), with Monte-Carlo bars.
+    """How often each test (`calibrate.stored_rates`) finds a planted effect, by its size, with Monte-Carlo bars.
 
-    `curve` as from `calibrate.stored_rates`; `labels`: the tests in words, the first of which counts in the title;
-    `marks`: effects (log returns) to mark with a name.
+    `labels`: the tests in words, the title tells of the first; `marks`: effects (log returns) to mark with a name.
     """
     rows = curve.dropna(subset=["rate"]).sort_values("effect_log", kind="stable")
     if rows.empty:
@@ -196,11 +195,11 @@ def power(curve: pd.DataFrame, labels: Mapping[str, str], marks: Mapping[str, fl
     marks = {name: value for name, value in (marks or {}).items() if np.isfinite(value)}
     tests = sorted(rows["test"].unique(), key=list(labels).index)
     figure, axes = new_figure(height=4.8)
-    for test, colour in zip(tests, style.SERIES_COLOURS, strict=False):
+    for test in tests:
         own = rows[rows["test"] == test]
         null = own.loc[(own["effect_log"] == 0) & ~own["rate"].between(*ACCEPTED), "rate"]
         off = "".join(f" (off its level: {percent(rate, 1)} at no effect)" for rate in null)  # its curve flatters it
-        look = {"color": colour, "marker": "o", "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
+        look = {"marker": "o", "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
         axes.errorbar(own["effect_log"], own["rate"], yerr=1.96 * own["error"], label=labels[test] + off, **look)
     axes.axhline(LEVEL, **AT_LEVEL)
     reach = [-0.02, rows["effect_log"].max(), *marks.values()]

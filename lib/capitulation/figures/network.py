@@ -1,10 +1,9 @@
 """Charts of what the network did: ribbons and their noise, the rules side by side, difficulty, what miners earn.
 
-Frames have days as index; `ribbon` as from `cap.hash_ribbons`, `episodes` those of one rule as from `cap.episodes`,
-`halvings` as from `mining.difficulty.halving_days`. A chart without anything to draw says in its title what is missing.
+`ribbon` as from `cap.hash_ribbons`, `episodes` of one rule as from `cap.episodes`. A chart without anything to draw
+says in its title what is missing.
 """
 
-import re
 from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 
 from capitulation.figures import style
 from capitulation.figures.style import COLOURS, empty, finish, new_figure, plain_number, styled, tint
 from capitulation.mining.difficulty import halving_days
-from capitulation.mining.economics import SERVICE_YEARS
 from capitulation.words import count, day, percent
 
 DOT = {"markersize": 6, "zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -65,9 +62,9 @@ def capitulations(
 ) -> Figure:
     """Price, both means of hash rate and the gap between them on the days of `panel`, `episodes` of one rule shaded.
 
-    Price in USD with start, recovery and buy signal marked; the means in EH/s with a `hash_rate_band` around the fast
-    one; the gap over two standard errors of block luck, the deepest day of each episode marked by its grade. For a part
-    of the history, pass that part of the panel.
+    Price in USD with start, recovery and buy signal marked; the means in EH/s, around the fast one its `band` (columns
+    low_ehs, high_ehs); the gap over two standard errors of block luck, the deepest day of each episode marked by its
+    grade. For a part of the history, pass that part of the panel.
     """
     price, means = panel["price_usd"].dropna(), ribbon.reindex(panel.index)
     means = means[means["gap"].first_valid_index() : means["gap"].last_valid_index()]
@@ -154,7 +151,7 @@ def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float =
 def definitions_timeline(episodes: pd.DataFrame, panel: pd.DataFrame, *, since: str = "2011-01-01") -> Figure:
     """A row per rule, a bar per episode (`apply_rules(...).episodes`), halvings, the share of days in the state."""
     n = episodes["definition"].value_counts(sort=False)
-    if n.empty or panel.empty:
+    if n.empty:
         return empty("No definition ever says capitulation")
     first, last = panel[since:].index[0] if len(panel[since:]) else panel.index[0], panel.index[-1]
     figure, axes = new_figure(height=1.9 + 0.42 * max(len(n), 2))
@@ -221,58 +218,40 @@ def mining_economics(panel: pd.DataFrame, money: pd.DataFrame, fleet: pd.DataFra
 
 
 @styled
-def rig_breakeven(breakeven: pd.DataFrame, power_price: float, *, halvings: Iterable[object] = ()) -> Figure:
-    """Power price (USD/kWh) at which rigs just pay for their power, log scale, beside this run's power price.
+def rig_breakeven(rigs: pd.DataFrame, power_price: float) -> Figure:
+    """Power price (USD/kWh) up to which each rig earns its power (`rigs_under_water`), a row each, the best at the top.
 
-    `breakeven` as from `mining.economics.breakeven_usd_kwh` (days × rigs). Shown is the most efficient rig of each year
-    that brought progress, mean of seven days, over the years for which the modelled fleet keeps it.
+    A dashed line stands at `power_price`; rigs that lose money there are marked by a triangle, the others by a dot.
     """
-    known = breakeven.dropna(how="all").dropna(how="all", axis=1)
-    if known.empty:
-        return empty("Breakeven power prices are not known: no day has both revenue of miners and a rig on sale")
-    # On one day the breakeven of rigs differs by their efficiency alone, so the last day ranks them.
-    rigs = pd.DataFrame({"level": known.ffill().iloc[-1], "first": known.apply(pd.Series.first_valid_index)})
-    best = rigs.sort_values("level").groupby(rigs["first"].dt.year).tail(1).sort_values("first")["level"]
-    progress = known[best.index[best > best.cummax().shift(fill_value=0.0)]]
-    smooth = progress.rolling(7, min_periods=1).mean().where(progress.notna())
-    low, high, last = 0.2 * power_price, 30 * power_price, known.iloc[-1].dropna()
-    figure, axes = new_figure(height=4.8)
-    axes.axhline(power_price, color=COLOURS["capitulation"], linewidth=1.4, linestyle="--", zorder=4)
-    axes.set_ylim(low, high)
-    style.date_axis(axes, known.index[0], known.index[-1], halvings)
-    style.log_axis(axes, "breakeven power price, USD/kWh")
-    ends = [(power_price, f"{power_price:g} assumed", COLOURS["capitulation"])]
-    halo = {"path_effects": [withStroke(linewidth=3, foreground="white")], "zorder": 5, "fontsize": 10.5}
-    for model, colour in zip(smooth, cycle(style.SERIES_COLOURS), strict=False):
-        line = smooth[model].dropna()
-        line = line[: line.index[0] + pd.DateOffset(years=SERVICE_YEARS)]
-        axes.plot(line, color=colour, linewidth=1.4, zorder=3)
-        name = re.sub("^(Antminer|Whatsminer|AvalonMiner|Avalon) ", "", model)
-        seen = line[(line > low) & (line < high / 1.3)]  # with room for a name above
-        if len(seen) and seen.index[-1] == known.index[-1]:
-            ends.append((seen.iloc[-1], name, colour))
-        elif len(seen):
-            # Above its peak where nothing is above that, else left of its start, or right of where it enters.
-            at, move, ha, va = seen.index[0], (-3, 0), "right", "center"
-            if at > line.index[0]:
-                move, ha = (9, 0), "left"
-            elif smooth.loc[seen.idxmax()].max() == seen.max():
-                at, move, ha, va = seen.idxmax(), (0, 3), "center", "bottom"
-            place = {"xytext": move, "textcoords": "offset points", "ha": ha, "va": va}
-            axes.annotate(name, (at, seen[at]), color=style.text_colour(colour), **place, **halo)
-    style.label_ends(axes, ends)
-    axes.set_title(f"the best rig of each year, for {SERVICE_YEARS} years from its release")
+    rows = rigs.sort_values("breakeven_usd_kwh", ascending=False).reset_index(names="model")
+    if rows.empty:
+        return empty("Breakeven power prices are not known: no current rig on a day with revenue of miners")
+    model, best = rows["model"], rows["breakeven_usd_kwh"].iloc[0]
+    figure, axes = new_figure(height=1.7 + 0.27 * len(rows))
+    style.grid_along_x(axes, list(model), fontsize=10)
+    axes.set(xlim=(0, 1.06 * max(best, power_price)), xlabel="breakeven power price, USD/kWh")
+    axes.axvline(power_price, color=COLOURS["ink"], linewidth=1.2, linestyle="--", label=f"{power_price:g} assumed")
+    notes = []
+    for loses, own in rows.groupby("under_water"):
+        paid, says = own["breakeven_usd_kwh"], "at a loss" if loses else "earn their power"
+        colour, marker = COLOURS["capitulation" if loses else "hashprice"], "v" if loses else "o"
+        axes.hlines(own.index, power_price, paid, color=tint(colour), linewidth=2.5)
+        look = {"color": colour, "label": f"{says} ({len(own)})", **DOT, "markersize": 8}
+        axes.plot(paid, own.index, marker, **look)
+        notes += [(at, f"{value:.3f}", colour) for at, value in paid.items()]
+    style.label_ends(axes, notes)
+    style.legend_above(axes)
     title = (
-        f"{(last >= power_price).sum()} of {count(len(last), 'rig model')} still earn their power at "
-        f"{power_price:g}\u00a0USD/kWh; the best one does up to {last.max():.3f}"
+        f"{len(rows) - rows['under_water'].sum()} of {count(len(rows), 'current rig model')} can pay {power_price:g}"
+        f"\u00a0USD/kWh for power; the best one, {model[0]}, up to {best:.3f}"
     )
-    told = ", ".join(f"{name} {value:.3f}" for name, value in last.nlargest(4).items())
-    return finish(figure, title, f"One line per year's best rig {_span(known.index)}; highest on the last day: {told}.")
+    told = ", ".join(f"{model[at]} {note}" for at, note, _ in notes)
+    return finish(figure, title, f"Dots and triangles beside a line at {power_price:g}. USD/kWh: {told}.")
 
 
 @styled
 def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = ()) -> Figure:
-    """A bar per difficulty adjustment (`cap.adjustments`), cuts coloured, runs of three cuts and more shaded."""
+    """A bar per difficulty adjustment (`cap.adjustments`), cuts coloured, runs of three shaded, `halvings` marked."""
     known = adjustments.dropna(subset=["change"]).reset_index(drop=True)
     if known.empty:
         return empty("No difficulty adjustment is known: this source has no block counts")
@@ -283,7 +262,7 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     colours = [COLOURS["capitulation" if one < 0 else "difficulty_up"] for one in change]
     axes.bar(days, shown, width=fortnight, align="edge", color=colours)
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
-    style.date_axis(axes, days[0], days[-1] + fortnight)
+    style.date_axis(axes, days[0], days[-1] + fortnight, halvings)
     axes.set_ylim(min(1.25 * shown.min(), -0.05), top)
     style.percent_axis(axes, "change of difficulty")
     at = streak.index[(streak >= 3) & (streak.shift(-1, fill_value=0) <= streak)]  # the last cut of each run
@@ -293,7 +272,6 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     for run, y in zip(runs.itertuples(), cycle((0.012, 0.06)), strict=False):  # numbers side by side would touch
         middle = run.start + (run.end - run.start) / 2
         axes.text(middle, y, run.cuts, transform=axes.get_xaxis_transform(), **look)
-    style.mark_halvings(axes, halvings)
     style.label_ends(axes, [(shown.iloc[-1], percent(change.iloc[-1], 1, sign=True), colours[-1])])
     ends = f"; bars end at {percent(top, sign=True)}" if (change > top).any() else ""
     axes.set_title(f"shaded, with their number: 3 and more cuts in a row{ends}")

@@ -1,7 +1,6 @@
 """Charts of what BTC did after events, and how sure one can be: always beside any day, or beside every rotation.
 
-`anchor` (start, recovery, buy, in_state) gives the colour and the words, `days` is the horizon. Tables have the columns
-of the function that is named; what is missing in them is not drawn.
+`anchor` (start, recovery, buy, in_state) gives colour and words, `days` is the horizon; missing values are not drawn.
 """
 
 from collections.abc import Iterable, Mapping
@@ -82,11 +81,14 @@ def returns_by_horizon(
     since: str = study.SINCE,
     name: str = "the events",
     anchor: str = "recovery",
+    notes: Mapping[int, str] | None = None,
 ) -> Figure:
     """Each event's return as a dot over the distribution of every day's since `since`, by holding period in days.
 
-    The outermost half percent of the distribution on either side is cut off. Arguments as `event_paths`.
+    The distribution is cut off half a percent from either end. `notes`: what to write under a horizon, as its p. Other
+    arguments as `event_paths`.
     """
+    notes = notes or {}
     samples = {horizon: study.outcomes(panel, horizon, lag, since) for horizon in horizons}
     samples = {horizon: every for horizon, every in samples.items() if len(every)}
     own = {h: every[study.event_marks(every.index, events)].sort_values() for h, every in samples.items()}
@@ -106,9 +108,10 @@ def returns_by_horizon(
             middle = float(np.median(values))
             axes.hlines(middle, at - 0.36, at + 0.36, color=colour, linewidth=2.4, zorder=4)
             above += middle > any_day
-            told.append(f"{horizon} days {as_percent(middle)} against {as_percent(any_day)}")
+            note = f" ({notes[horizon]})".replace("\n", ", ") if horizon in notes else ""
+            told.append(f"{horizon} days {as_percent(middle)} against {as_percent(any_day)}{note}")
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.8, zorder=1)
-    axes.set_xticks(range(len(samples)), [f"{horizon}" for horizon in samples])
+    axes.set_xticks(range(len(samples)), [f"{horizon}\n{notes.get(horizon, '')}".strip() for horizon in samples])
     axes.set(xlabel="holding period, days", xlim=(-0.6, len(samples) - 0.4))
     style.log_return_axis(axes, "return (log scale)")
     axes.set_title("dots: events, bar: their median; grey: every day, dashed: its median")
@@ -222,33 +225,3 @@ def prequential(forecasts: pd.DataFrame, *, anchor: str = "recovery") -> Figure:
     nearer = int((missed["forecast"].abs() < missed["baseline"].abs()).sum())
     alt = f"Two lines of forecasts and dots of outcomes; the signals' forecast was the nearer one {nearer} times."
     return finish(figure, title, alt)
-
-
-@styled
-def comparable_fan(state: Mapping[str, Any]) -> Figure:
-    """Returns after comparable moments (`present_state`): extremes, middle half, median, beside any day's median."""
-    rows = pd.DataFrame(state["comparable"]["log_returns"])
-    if rows.empty or rows["n"].max() == 0:
-        return empty("No earlier moment of known outcome is comparable to the present one")
-    known = rows[rows["n"] > 0].astype(float)
-    at, low, high = np.arange(len(known)), known["worst"].min(), known["best"].max()
-    figure, axes = new_figure(height=4.0)
-    look = {"color": COLOURS["recovery"]}
-    axes.bar(at, known["best"] - known["worst"], 0.5, bottom=known["worst"], alpha=0.18, **look)
-    axes.bar(at, known["q75"] - known["q25"], 0.5, bottom=known["q25"], alpha=0.45, **look)
-    axes.hlines(known["median"], at - 0.25, at + 0.25, color=style.text_colour(COLOURS["recovery"]), linewidth=2.5)
-    axes.plot(at, known["base_median"], "D", color=COLOURS["baseline"], markersize=6)
-    axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
-    axes.set_xticks(at, [f"{row.horizon_days:.0f} days\nn = {row.n:.0f}" for row in known.itertuples()])
-    axes.set_ylim(min(low, 0) - 0.05 * (high - low), max(high, 0) + 0.05 * (high - low))
-    style.log_return_axis(axes, "return of BTC")
-    axes.set_title("light: all cases; dark: middle half; line: median; diamond: median of any day")
-    style.label_ends(axes, [(known["base_median"].iloc[-1], "any day", COLOURS["baseline"])])
-    what = "expansion" if state["ribbon_state"] == "expansion" else "capitulation"
-    title = (
-        f"After {count(int(known['n'].max()), 'earlier moment')} like this (day {state['comparable']['age_days']} of "
-        f"{what}), the median return was above any day's at {int((known['median'] > known['base_median']).sum())} of "
-        f"{count(len(known), 'horizon')}"
-    )
-    told = [f"{row.horizon_days:.0f} days {as_percent(row.median)}" for row in known.itertuples()]
-    return finish(figure, title, f"Bars from {as_percent(low)} to {as_percent(high)}; medians: {', '.join(told)}.")

@@ -1,8 +1,7 @@
-"""The look of all figures: colours by meaning, the frame (title, alt text) of every chart, axes that name their unit.
+"""The look of all figures: colours by meaning, title and alt text of every chart, axes that name their unit.
 
-Colours follow Okabe and Ito (2008), told apart by colour-blind readers; the same colour means the same thing in every
-figure, and where two things meet, shape or a direct label tells them apart as well. Every chart is a plain matplotlib
-`Figure`: its `suptitle` states what was found, its `get_label()` says in words what the picture shows.
+Colours follow Okabe and Ito (2008), told apart by colour-blind readers; where two meet, shape or a direct label tells
+them apart as well.
 """
 
 import io
@@ -17,13 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
 from capitulation.mining.rules import RULES
 from capitulation.words import percent
 
-COLOURS = {
+ANCHOR_COLOURS = {"start": "#d55e00", "recovery": "#009e73", "buy": "#7d3c98", "in_state": "#7a5c3e"}
+ANCHOR_MARKERS = {"start": "v", "recovery": "o", "buy": "^", "in_state": "s"}
+GRADE_COLOURS = {"noise-like": "#8a8780", "doubtful": "#f0a070", "real": "#d55e00"}
+GRADE_MARKERS = {"noise-like": "o", "doubtful": "d", "real": "D"}
+COLOURS = ANCHOR_COLOURS | {
     "ink": "#1c1b19",
     "soft": "#5d5a54",
     "faint": "#e6e2da",
@@ -33,10 +36,6 @@ COLOURS = {
     "slow": "#e69f00",
     "capitulation": "#d55e00",
     "capitulation_shade": "#f8dccb",
-    "start": "#d55e00",
-    "recovery": "#009e73",
-    "buy": "#7d3c98",
-    "in_state": "#7a5c3e",
     "baseline": "#8a8780",
     "baseline_shade": "#e3e0da",
     "noise": "#cfd6dc",
@@ -44,17 +43,12 @@ COLOURS = {
     "cost": "#b0417f",
     "hashprice": "#009e73",
 }
-ANCHOR_COLOURS = {name: COLOURS[name] for name in ("start", "recovery", "buy", "in_state")}
-ANCHOR_MARKERS = {"start": "v", "recovery": "o", "buy": "^", "in_state": "s"}
-GRADE_COLOURS = {"noise-like": "#8a8780", "doubtful": "#f0a070", "real": "#d55e00"}
-GRADE_MARKERS = {"noise-like": "o", "doubtful": "d", "real": "D"}
-SERIES_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0417f", "#56b4e9", "#7a5c3e", "#8a8780")
 LEVEL = 0.05  # of every test that a chart tells of
 
 # matplotlib's own defaults come first, so that a reader's matplotlibrc cannot change a report; the backend stays.
-_LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")
+LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")
 RC = {
-    **{key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(_LEFT_ALONE)},
+    **{key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith(LEFT_ALONE)},
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "axes.spines.left", "legend.frameon"), False),
     **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), "#3c3a36"),
     **dict.fromkeys(("ytick.major.size", "ytick.minor.size", "patch.linewidth"), 0),
@@ -74,14 +68,13 @@ RC = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.xmargin": 0.01,
+    "axes.prop_cycle": mpl.cycler(color=["#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0417f", "#56b4e9", "#7a5c3e"]),
     "grid.color": COLOURS["faint"],
     "legend.fontsize": 10.5,
     "legend.handlelength": 1.2,
 }
 
-# A decorator: draw in the project's style whatever the caller's settings are, and leave those as they were. A notebook
-# says `with mpl.rc_context(style.RC):`.
-styled = mpl.rc_context(RC)
+styled = mpl.rc_context(RC)  # decorator: draw in this style and leave the caller's settings as they were
 
 
 def new_figure(rows: int = 1, columns: int = 1, height: float = 4.4, **options: Any) -> tuple[Figure, Any]:
@@ -105,10 +98,11 @@ def finish(figure: Figure, title: str, alt: str) -> Figure:
 
 
 @styled
-def empty(title: str, why: str = "Nothing to draw: no day has the data that this figure needs.") -> Figure:
-    """A flat figure for what cannot be drawn: it states `title` (what is missing) and `why`; the page stays whole."""
+def empty(title: str) -> Figure:
+    """A flat figure for what cannot be drawn, so that the page stays whole: `title` states what is missing."""
     figure, axes = new_figure(height=1.7)
     axes.set_axis_off()
+    why = "Nothing to draw: no day has the data that this figure needs."
     axes.text(0.0, 0.5, why, transform=axes.transAxes, color=COLOURS["soft"], va="center")
     return finish(figure, title, why)
 
@@ -150,7 +144,7 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     steps = ((0.7, (1, 1.5, 2, 3, 5, 7)), (1.8, (1, 2, 5)), (3, (1, 3)))
     subs = next((subs for most, subs in steps if decades < most), (1,))
     axis.set_major_locator(LogLocator(base=10, subs=[float(sub) for sub in subs], numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
+    axis.set_major_formatter(lambda value, _: plain_number(value))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -161,7 +155,7 @@ def percent_axis(axes: Axes, label: str, which: str = "y", sign: bool = True) ->
         return f"{'+' if sign and value > 1e-12 else ''}{round(100 * value, 6) + 0.0:g} %".replace("-", "−")
 
     axes.set(**{f"{which}label": label})
-    getattr(axes, f"{which}axis").set_major_formatter(FuncFormatter(shown))
+    getattr(axes, f"{which}axis").set_major_formatter(shown)
 
 
 def log_return_axis(axes: Axes, label: str, which: str = "y") -> None:
@@ -180,12 +174,18 @@ def log_return_axis(axes: Axes, label: str, which: str = "y") -> None:
 
 
 def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object] = (), at: str = "top") -> None:
-    """Days along x from `first` to `last`, with the halvings in between (as `mark_halvings`)."""
+    """Days along x from `first` to `last`; a dotted line at each halving, named at its `at` end, "top" or "bottom"."""
     axes.set_xlim(pd.Timestamp(first), pd.Timestamp(last))
     locator = AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
-    mark_halvings(axes, halvings, at)
+    low, high = axes.get_xlim()
+    look = {"rotation": 90, "ha": "right", "va": at or "top", "color": COLOURS["soft"], "fontsize": 9}
+    place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-1, 0), "textcoords": "offset points"}
+    for number in date2num(pd.DatetimeIndex(halvings)):
+        if low < number < high:
+            axes.axvline(number, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+            axes.annotate("halving" if at else "", (number, 0.985 if at == "top" else 0.015), **place, **look)
 
 
 def grid_along_x(axes: Axes, names: Sequence[str] = (), **look: Any) -> None:
@@ -198,9 +198,9 @@ def grid_along_x(axes: Axes, names: Sequence[str] = (), **look: Any) -> None:
 
 
 def legend_above(axes: Axes, **options: Any) -> None:
-    """Keys above the axes, in one line unless `ncols` says otherwise."""
+    """Keys above the axes, in one line."""
     place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "borderaxespad": 0.2}
-    axes.legend(**place | {"ncols": len(axes.get_legend_handles_labels()[0])} | options)
+    axes.legend(ncols=len(axes.get_legend_handles_labels()[0]), **place | options)
 
 
 def rule_words(name: str) -> str:
@@ -215,13 +215,8 @@ def rule_label(name: str) -> str:
     return "\n".join(min((textwrap.wrap(words, width) for width in range(half, max(half + 4, 19))), key=len))
 
 
-def shade_episodes(
-    axes: Axes, episodes: pd.DataFrame, last: object, y: tuple[float, float] | None = None, **look: Any
-) -> None:
-    """Shade each episode (columns `start`, `end`) from its start to its end, an ongoing one to `last`.
-
-    Over the whole height, or as bars at `y`: lower edge and height.
-    """
+def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, y: Any = None, **look: Any) -> None:
+    """Shade episodes (columns `start`, `end`), ongoing ones to `last`, at full height or at `y`: lower edge, height."""
     start, end = date2num(episodes["start"]), date2num(episodes["end"].fillna(pd.Timestamp(last)))
     options = {"color": COLOURS["capitulation_shade"], "linewidth": 0.6, "zorder": 0, **look}
     if y is None:
@@ -229,29 +224,14 @@ def shade_episodes(
     axes.broken_barh(np.column_stack([start, end - start]), y or (0, 1), **options)
 
 
-def mark_halvings(axes: Axes, halvings: Iterable[object], at: str = "top") -> None:
-    """A dotted line at each halving inside the axes, named at its `at` end, "top" or "bottom", or not ("")."""
-    low, high = axes.get_xlim()
-    look = {"rotation": 90, "ha": "right", "va": at or "top", "color": COLOURS["soft"], "fontsize": 9}
-    place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-1, 0), "textcoords": "offset points"}
-    for number in date2num(pd.DatetimeIndex(halvings)):
-        if low < number < high:
-            axes.axvline(number, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-            axes.annotate("halving" if at else "", (number, 0.985 if at == "top" else 0.015), **place, **look)
-
-
-def mark_present(axes: Axes, when: object, value: float, text: str = "", colour: str = COLOURS["ink"]) -> None:
+def mark_present(axes: Axes, when: object, value: float, text: str, colour: str) -> None:
     """A dot at the last known value, with its text beside it; nothing where the value is missing."""
     axes.plot([pd.Timestamp(when)], [value], "o", color=colour, markersize=5.5, zorder=6, clip_on=False)
-    if text:
-        label_ends(axes, [(value, text, colour)])
+    label_ends(axes, [(value, text, colour)])
 
 
 def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 13.0) -> None:
-    """Names at the right end of their lines, (value, text, colour) each, `gap` points apart where they would overlap.
-
-    A missing value has no label. Call after the limits are set.
-    """
+    """Once the limits are set, names at the right end of lines: (value, text, colour), `gap` points apart at least."""
     known = sorted((label for label in labels if np.isfinite(label[0])), reverse=bool(axes.yaxis_inverted()))
     wanted = axes.transData.transform([(0, value) for value, _, _ in known] or np.empty((0, 2)))[:, 1]
     wanted *= 72 / axes.figure.dpi
@@ -276,30 +256,25 @@ def watermark(figure: Figure) -> Figure:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """`figure` as a PNG of at most 128 palette colours; its bytes depend on nothing but the figure.
+    """`figure` as a PNG at 192 dpi, twice the CSS resolution, whose bytes depend on nothing but the figure.
 
-    At 192 dpi an inch of the figure is 96 CSS pixels at twice the resolution. A crowded picture gives up colours that
-    nobody tells apart rather than weigh down the page.
+    It has 128 palette colours at most; a crowded picture gives up half of them rather than weigh down the page.
     """
     drawn = io.BytesIO()
     with mpl.rc_context(RC):
         figure.savefig(drawn, format="png", dpi=192, pil_kwargs={"compress_level": 0})
     picture = Image.open(drawn).convert("RGB")
-    found = _palette_png(picture, 128)
-    return found if len(found) <= 85_000 else _palette_png(picture, 64)
-
-
-def _palette_png(picture: Image.Image, colours: int) -> bytes:
-    """`picture` with a palette: maximum coverage keeps the colours of small marks, which median cut merges away.
-
-    Each palette entry is then set to the mean of its pixels, so that white stays white.
-    """
-    reduced = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    entry = np.asarray(reduced).ravel()
-    count = np.maximum(np.bincount(entry, minlength=colours), 1)
-    channels = np.asarray(picture).reshape(-1, 3).T
-    means = [np.bincount(entry, weights=channel, minlength=colours) / count for channel in channels]
-    reduced.putpalette(np.rint(means).T.astype("uint8").tobytes())
-    out = io.BytesIO()
-    reduced.save(out, format="PNG", compress_level=7)  # level 9 takes seven times as long for 5 % fewer bytes
+    for colours in (128, 64):
+        # Maximum coverage keeps the colours of small marks, which median cut merges away; each entry of the palette is
+        # then set to the mean of its pixels, so that white stays white.
+        reduced = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        entry = np.asarray(reduced).ravel()
+        count = np.maximum(np.bincount(entry, minlength=colours), 1)
+        channels = np.asarray(picture).reshape(-1, 3).T
+        means = [np.bincount(entry, weights=channel, minlength=colours) / count for channel in channels]
+        reduced.putpalette(np.rint(means).T.astype("uint8").tobytes())
+        out = io.BytesIO()
+        reduced.save(out, format="PNG", compress_level=7)  # level 9 takes seven times as long for 5 % fewer bytes
+        if out.tell() <= 85_000:
+            break
     return out.getvalue()

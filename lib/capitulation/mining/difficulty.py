@@ -1,8 +1,8 @@
 """Difficulty: Bitcoin's consensus numbers, every adjustment so far, and an estimate of the next.
 
-The past is exact (Nakamoto 2008; Bitcoin Core's `GetBlockSubsidy` and `CalculateNextWorkRequired`): height is the count
-of blocks, so that daily data tell the day of block k * 2016. The next adjustment is estimated as if blocks were a
-Poisson process of constant rate since the epoch began; a hash rate that moves within it comes on top of the interval.
+The past is exact (Nakamoto 2008; Bitcoin Core's `GetBlockSubsidy` and `CalculateNextWorkRequired`): height counts
+blocks, so that daily data tell the day of block k * 2016, by the provider's clock. The next one is estimated as if
+blocks were a Poisson process of constant rate; a hash rate that moves comes on top of the interval.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ def halvings() -> pd.DataFrame:
 def halving_days(panel: pd.DataFrame) -> pd.Series:
     """Day of each halving inside `panel`: index `halving` (1, 2, …), value the first day at height k * 210,000 or more.
 
-    Only halvings whose day before is in the panel too; without any height, those of data/reference/halvings.csv that
-    are. By the provider's clock, so that a day can differ by one.
+    Only halvings whose day before is in the panel too; without any height, those of `halvings` that are.
     """
     height = panel["height"].dropna()
     if height.empty:
@@ -64,7 +63,7 @@ def halving_days(panel: pd.DataFrame) -> pd.Series:
 def era_of(days: pd.DatetimeIndex | pd.Series, panel: pd.DataFrame) -> pd.Series:
     """Halving era of each day: the year of the halving that opened it, 2009 before the first; index `days`, integer.
 
-    The panel's own halvings (`halving_days`); those before its first day come from data/reference/halvings.csv.
+    The panel's own halvings (`halving_days`), before its first day those of `halvings`.
     """
     earlier, stamps = halvings()["date"], pd.DatetimeIndex(days)
     opened = pd.DatetimeIndex([*earlier[earlier < panel.index[0]], *halving_days(panel)], dtype="datetime64[ns]")
@@ -73,9 +72,9 @@ def era_of(days: pd.DatetimeIndex | pd.Series, panel: pd.DataFrame) -> pd.Series
 
 
 def _crossings(panel: pd.DataFrame) -> pd.DataFrame:
-    """Days that reached a multiple of 2016: date, height of that block, blocks of the day, and those after (with it).
+    """Days that reached a multiple of 2016: date, height of that block, blocks of the day, those from that block on.
 
-    Where the day before is unknown, or more than one multiple was passed, the day's blocks are missing.
+    Blocks are missing where the day before is unknown or more than one multiple was passed.
     """
     height = panel["height"].dropna()
     epoch, past = height // RETARGET_BLOCKS, panel["height"].shift(1).reindex(height.index)
@@ -86,13 +85,12 @@ def _crossings(panel: pd.DataFrame) -> pd.DataFrame:
 
 
 def adjustments(panel: pd.DataFrame) -> pd.DataFrame:
-    """One row per difficulty adjustment in `panel`, in order: date, height, difficulty, change, negative_streak.
+    """One row per difficulty adjustment in `panel`, in order; none without any height.
 
-    date: UTC day (by the provider's clock) of the first block at the new difficulty; height: that block, a multiple of
-    2016; difficulty: the new one; change: new/old - 1 (fraction); negative_streak: cuts in a row up to this one. Of the
-    B blocks of mean difficulty D on the day itself n_old are at the old and n_new at the new one, hence
-    new = (B D - n_old old) / n_new, good to about 2e-7 (the provider's rounding, times B / n_new). Difficulty and
-    change are missing where the day before is. Without any height: no rows.
+    date: UTC day of the first block at the new difficulty; height: that block, a multiple of 2016; difficulty: the new
+    one; change: new/old - 1 (fraction); negative_streak: cuts in a row up to this one. Of the day's B blocks of mean
+    difficulty D n_old are at the old and n_new at the new one, hence new = (B D - n_old old) / n_new, good to about
+    2e-7 (the provider's rounding, times B / n_new). Difficulty and change are missing where the day before is.
 
     >>> (adjustments(panel)["height"] % 2016).unique().tolist()
     [0.0]
@@ -111,10 +109,10 @@ def adjustments(panel: pd.DataFrame) -> pd.DataFrame:
 def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """The next adjustment as estimated at the end of each day, from that day and earlier ones alone; index `date`.
 
-    Columns: height (of the first block at the new difficulty), blocks_remaining (to that block), date, date_low,
-    date_high, change, change_low, change_high (fractions). With m blocks found in e days, the rate's posterior is
-    Gamma(m, e) (scale-free prior), so that the whole epoch lasts e / b days, b ~ Beta(m, 2016 - m): the mean of b gives
-    the usual estimate, its quantiles the interval. Missing before the panel's first adjustment and where height is.
+    Columns: height (first block at the new difficulty), blocks_remaining (to it), date, date_low, date_high, change,
+    change_low, change_high (fractions); missing before the panel's first adjustment and where height is. With m blocks
+    in e days the rate's posterior is Gamma(m, e) (scale-free prior), so that the epoch lasts e / b days,
+    b ~ Beta(m, 2016 - m): the mean of b gives the usual estimate, its quantiles the interval.
     """
     # An epoch's first day counts as the share of its blocks that came after the adjustment.
     opening, position = _crossings(panel).set_index("date"), np.arange(len(panel))

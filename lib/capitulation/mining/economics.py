@@ -1,9 +1,9 @@
 """What miners earn: revenue, hashprice, the Puell multiple, and the power price at which a rig breaks even.
 
-Blocks found cancel in hashprice (revenue over apparent hash rate), so it is known far more exactly than the day's hash
-rate. Which rigs run no one publishes: as in Cambridge's electricity index (CBECI), every rig of the recent past counts
-the same, good for direction and turning points, not for the last percent; power contracts, hosting fees and debt of
-miners are unknown. Daily results have the panel's index `date`, use no later day, and are missing where an input is.
+Blocks found cancel in hashprice (revenue over apparent hash rate), so it is known far more exactly than hash rate.
+Which rigs run, and at what cost beside power, no one publishes: as in Cambridge's electricity index (CBECI), every rig
+of the recent past counts the same, good for direction and turning points, not for the last percent. Daily results have
+the panel's index `date`, use no later day, and are missing where an input is.
 """
 
 from __future__ import annotations
@@ -60,10 +60,9 @@ def economics(panel: pd.DataFrame) -> pd.DataFrame:
 def read_rigs(path: Path | None = None) -> pd.DataFrame:
     """The rig table, indexed by `model`, in order of release.
 
-    Columns: `maker`, `released` (first day of the release month), `available` (first day after that month, so that
-    nothing is known too early), `hash_rate_ths` (TH/s), `power_w` (W), `efficiency_j_th` (J/TH), `source`. Default:
-    data/reference/asic_rigs.csv. Raises `DataError` where a model appears twice, a figure is not positive or the
-    efficiency is over 2 % off power over hash rate.
+    Columns: `maker`, `released` (first day of the month), `available` (first day after it: nothing is known too early),
+    `hash_rate_ths` (TH/s), `power_w` (W), `efficiency_j_th` (J/TH), `source`. Default: data/reference/asic_rigs.csv.
+    Raises `DataError` where a model appears twice, a figure is not positive or J/TH is over 2 % off W by TH/s.
     """
     path = path or reference_folder() / "asic_rigs.csv"
     rigs = pd.read_csv(path, usecols=RIG_COLUMNS)
@@ -84,10 +83,9 @@ def recent_rigs(days: pd.DatetimeIndex, rigs: pd.DataFrame) -> np.ndarray:
 
 
 def breakeven_usd_kwh(panel: pd.DataFrame, rigs: pd.DataFrame) -> pd.DataFrame:
-    """Power price (USD/kWh) at which each rig's revenue pays exactly for its power: days × rigs (as from `read_rigs`).
+    """Power price (USD/kWh) at which each rig's revenue pays for its power alone: days × rigs (as from `read_rigs`).
 
-    Breakeven = hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh), missing before the rig is `available`. Power
-    alone is counted: no hosting, staff or capital.
+    hashprice [USD/PH/day] / (efficiency [J/TH] * 24 kWh), missing before the rig is `available`.
     """
     hashprice = economics(panel)[["hashprice_usd_ph_day"]].to_numpy()
     values = pd.DataFrame(hashprice / (KWH_PER_PH_DAY * rigs["efficiency_j_th"].to_numpy()), panel.index, rigs.index)
@@ -123,9 +121,9 @@ def fleet(panel: pd.DataFrame, power_price: float = 0.07, rigs: pd.DataFrame | N
 
 
 def rigs_under_water(panel: pd.DataFrame, power_price: float, rigs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Rigs recent on the last day of known hashprice: `efficiency_j_th`, `breakeven_usd_kwh`, `under_water`; by model.
+    """Rigs recent on the last day of known hashprice, by model, the least efficient first; empty where none is known.
 
-    The least efficient first; empty where hashprice is never known.
+    Columns: `efficiency_j_th`, `breakeven_usd_kwh`, `under_water`.
     """
     rigs = read_rigs() if rigs is None else rigs
     last = economics(panel)["hashprice_usd_ph_day"].dropna().tail(1)

@@ -35,11 +35,10 @@ def runs(state: pd.Series) -> pd.DataFrame:
     except (TypeError, ValueError):
         raise InputError(f"a state must be true, false or missing on each day, not {state.dtype}") from None
     edge = np.diff(known.to_numpy(bool).astype("int8"), prepend=0)
-    start, end = known.index[edge == 1], known.index[edge == -1]
-    end = end.append(pd.DatetimeIndex([pd.NaT] * (len(start) - len(end))))
-    table = pd.DataFrame({"episode": np.arange(1, len(start) + 1), "start": start, "end": end, "ongoing": end.isna()})
-    until = table["end"].fillna(state.index[-1] + ONE_DAY) if len(table) else table["end"]
-    return table.assign(days=(until - table["start"]).dt.days)
+    table = pd.DataFrame({"start": pd.Series(known.index[edge == 1]), "end": pd.Series(known.index[edge == -1])})
+    table.insert(0, "episode", np.arange(1, len(table) + 1))
+    until = table["end"].fillna(state.index.max() + ONE_DAY)
+    return table.assign(ongoing=table["end"].isna(), days=(until - table["start"]).dt.days)
 
 
 def _spans(index: pd.DatetimeIndex, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -50,10 +49,9 @@ def _spans(index: pd.DatetimeIndex, table: pd.DataFrame) -> tuple[np.ndarray, np
 def buy_dates(
     panel: pd.DataFrame, episodes: pd.DataFrame, price_fast_days: int = 10, price_slow_days: int = 20
 ) -> pd.Series:
-    """Buy day of each episode by Edwards' rule (missing where none): index as `episodes`.
+    """Buy day of each episode by Edwards' rule, index as `episodes`; missing where none.
 
-    The first day from the recovery (itself included) to the next start on which the fast mean of price, over a full
-    window, lies above the slow one.
+    The first day from the recovery on, before the next start, on which the fast mean of price lies above the slow one.
     """
     price = panel["price_usd"]
     above = (rolling_mean(price, price_fast_days) > rolling_mean(price, price_slow_days)).to_numpy()
@@ -87,10 +85,10 @@ def episodes(
 
     Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state (fraction),
     depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest (fraction); price_start and
-    price_end (USD at the end of these days); negative_retargets, difficulty cuts from the start to the day before the
-    end; era (year of the halving); buy_date (`buy_dates`). Missing where not known. Episodes shorter than `min_days`,
-    or less than `min_depth_z` standard errors deep, are left out; the others keep their numbers, and one left out still
-    ends the buy window of the one before. Known at a recovery or a buy, not at a start.
+    price_end (USD); negative_retargets, difficulty cuts from the start to the day before the end; era (year of the
+    halving); buy_date (`buy_dates`). Missing where not known. Episodes shorter than `min_days`, or less than
+    `min_depth_z` standard errors deep, are left out (known at the recovery, not at the start); the others keep their
+    numbers, and one left out still ends the buy window of the one before.
 
     >>> found = episodes(panel["price_usd"] < 0.9 * panel["price_usd"].shift(30), panel)
     >>> bool((found["end"] > found["start"])[~found["ongoing"]].all())
@@ -137,8 +135,6 @@ def n_clusters(days: Iterable[pd.Timestamp], gap: int) -> int:
 
 
 class Rules(NamedTuple):
-    """What `apply_rules` gives."""
-
     states: pd.DataFrame
     episodes: pd.DataFrame
     events: dict[tuple[str, str], pd.DatetimeIndex]
@@ -147,9 +143,9 @@ class Rules(NamedTuple):
 def apply_rules(panel: pd.DataFrame, **settings: Any) -> Rules:
     """Every rule on one panel: daily states, the episodes of all, and the days of each (definition, anchor).
 
-    `settings`: thresholds of the rules and keywords of `episodes`; `InputError` for an unknown name, with the nearest
-    known. states: boolean, a column per rule, in the state only inside the episodes kept; episodes: those of all rules,
-    `definition` first; events: by rule at start, recovery, buy and in_state (every day in the state).
+    `settings`: thresholds of the rules and keywords of `episodes`; `InputError` for an unknown name. states: boolean, a
+    column per rule, in the state only inside the episodes kept; episodes: those of all rules, `definition` first;
+    events: by rule at start, recovery, buy and in_state (every day in the state).
 
     >>> rules = apply_rules(panel, slow_days=90)
     >>> len(rules.events["puell_multiple", "start"]) == int((rules.episodes["definition"] == "puell_multiple").sum())

@@ -1,24 +1,19 @@
 """The daily hash rate is an estimate from about 144 random arrivals: means, ribbons, and how far chance moves them.
 
 Blocks arrive as a Poisson process, so a day's hash rate h = c D B (difficulty D known, B blocks counted) has variance
-(c D)^2 E[B], estimated by h^2 / B. Days are independent given the true rate; the rest follows by the delta method.
-Means are taken over full windows, window by window, so that no result depends on a later day nor on where the panel
-starts. Rates are in EH/s, and every daily result has the panel's index `date`.
-
-Hash Ribbons: Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole Investments, 2019; the gap's error is our own.
+(c D)^2 E[B], estimated by h^2 / B; days are independent given the true rate, and the rest is the delta method. Results
+have the panel's index `date`, rates in EH/s, and means over full windows only, each summed afresh, so that none depends
+on a later day nor on where the panel starts. Hash Ribbons: Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole
+Investments, 2019; the gap's error is our own.
 """
 
 from __future__ import annotations
-
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
 from capitulation.errors import InputError
 from capitulation.mining.difficulty import BLOCKS_PER_DAY, hash_rate_ehs
-
-DAYS_PER_YEAR, NOISE_SEED = 365, 20260120
 
 
 def _window_sums(series: pd.Series, days: int) -> np.ndarray:
@@ -66,33 +61,8 @@ def relative_se(panel: pd.DataFrame, days: int) -> pd.Series:
     return pd.Series(np.sqrt(variance) / np.where(total > 0, total, np.nan), index=panel.index, name="relative_se")
 
 
-def gap_change_se(panel: pd.DataFrame, then: pd.Timestamp, now: pd.Timestamp) -> float:
-    """Standard error (fraction) of the 30/60-day gap on day `now` minus that on day `then`; missing where one is.
-
-    Days of both windows count once; with opposite signs, as a month apart, they give more noise than independent gaps.
-    """
-    rate, variance = panel["hash_rate_ehs"].to_numpy("float64"), daily_variance(panel).to_numpy()
-    weight = np.zeros(len(rate))  # how much one EH/s more on each day moves the difference
-    for sign, day in ((-1, then), (1, now)):
-        stop = panel.index.get_loc(day) + 1
-        if stop < 60:
-            return float("nan")
-        fast, slow = slice(stop - 30, stop), slice(stop - 60, stop)
-        ratio = sign * rate[fast].mean() / rate[slow].mean()
-        weight[fast] += ratio / rate[fast].sum()
-        weight[slow] -= ratio / rate[slow].sum()
-    return float(np.sqrt((weight[weight != 0] ** 2 * variance[weight != 0]).sum()))
-
-
-def hash_rate_band(panel: pd.DataFrame, days: int = 30, confidence: float = 0.95) -> pd.DataFrame:
-    """Mean hash rate and its band from block luck, mean * exp(±z se): hash_rate_ehs, low_ehs, high_ehs (EH/s)."""
-    mean = rolling_mean(panel["hash_rate_ehs"], days)
-    factor = np.exp(NormalDist().inv_cdf(0.5 + confidence / 2) * relative_se(panel, days))
-    return pd.DataFrame({"hash_rate_ehs": mean, "low_ehs": mean / factor, "high_ehs": mean * factor})
-
-
 def drawdown(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
-    """`mean_days`-day mean hash rate over its highest value so far, minus 1 (fraction; see `drawdown_noise`)."""
+    """`mean_days`-day mean hash rate over its highest value so far, minus 1 (fraction)."""
     mean = rolling_mean(panel["hash_rate_ehs"], mean_days)
     peak = mean.cummax()
     return (mean / peak.where(peak > 0) - 1).rename("hash_rate_drawdown")
@@ -101,8 +71,8 @@ def drawdown(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
 def drawdown_se(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
     """Standard error of `drawdown` (fraction) by the delta method, for the peak day as found; zero on that day itself.
 
-    Its square is r^2 (se_now^2 + se_peak^2 - 2 cov), r = mean/peak, cov the variance of the days in both windows over
-    the product of the two sums. That the peak was chosen for being high is not in it.
+    Squared: r^2 (se_now^2 + se_peak^2 - 2 cov), r = mean/peak, cov the variance of the days in both windows over the
+    product of both sums. That the peak was chosen for being high is not in it.
     """
     total, var = _sums(panel, mean_days)
     at = np.arange(len(total))
@@ -117,12 +87,11 @@ def drawdown_se(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
 
 
 def hash_ribbons(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) -> pd.DataFrame:
-    """Both means of hash rate, their gap with its noise, and whether they are inverted.
+    """Columns fast, slow (EH/s); gap = fast/slow - 1, its error gap_se (fractions), gap_z = gap / gap_se; inverted.
 
-    Columns: fast, slow (EH/s); gap = fast/slow - 1 and gap_se (fractions); gap_z = gap / gap_se; inverted (boolean:
-    fast < slow, <NA> unless both windows are full). For gap_se, days in both windows count once: one of the fast window
-    moves g = fast/slow by g (1/sum_fast - 1/sum_slow), one of the slow window alone by -g / sum_slow; in equilibrium
-    1.08 % for 30 over 60 days. Raises `InputError` unless 0 < fast_days < slow_days.
+    inverted: fast < slow, boolean, <NA> unless both windows are full. gap_se counts days of both windows once: one EH/s
+    more in the fast window moves g = fast/slow by g (1/sum_fast - 1/sum_slow), in the slow one alone by -g / sum_slow;
+    1.08 % at a steady rate, 30 over 60 days. Raises `InputError` unless 0 < fast_days < slow_days.
 
     >>> hash_ribbons(panel).columns.tolist()
     ['fast', 'slow', 'gap', 'gap_se', 'gap_z', 'inverted']
@@ -142,9 +111,7 @@ def hash_ribbons(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) 
 
 
 def ribbon_state(ribbon: pd.DataFrame) -> pd.Series:
-    """The day's state from `hash_ribbons`: unknown, expansion, capitulation or recovering.
-
-    Recovering: fast below slow, yet above each of its own last 3 values.
+    """State of each day of `hash_ribbons`: unknown, expansion, capitulation, recovering (fast above its last 3 values).
 
     >>> ribbon_state(hash_ribbons(panel[:"2009-02-15"])).unique().tolist()
     ['unknown']
@@ -154,19 +121,3 @@ def ribbon_state(ribbon: pd.DataFrame) -> pd.Series:
     down = inverted.fillna(False).to_numpy(bool)
     names = np.select([inverted.isna(), down & rising, down], ["unknown", "recovering", "capitulation"], "expansion")
     return pd.Series(names, index=ribbon.index, name="ribbon_state")
-
-
-def drawdown_noise(panel: pd.DataFrame) -> pd.DataFrame:
-    """Drawdown of hash rate on the panel's last day beside what noise alone shows, for means of 1, 7 and 30 days.
-
-    Columns: mean_days, drawdown, se (`drawdown_se`), noise_median and noise_1_in_20 (fractions; of 500 years of steady
-    growth at the last year's pace seen through Poisson block counts; missing where that is not known).
-    """
-    rows, pace = [], np.log1p(growth(panel["hash_rate_ehs"], DAYS_PER_YEAR).iloc[-1]).round(3)
-    for days in (1, 7, 30):
-        true = np.exp(pace / DAYS_PER_YEAR * np.arange(DAYS_PER_YEAR + days))
-        blocks = np.random.default_rng(NOISE_SEED).poisson(BLOCKS_PER_DAY, (500, len(true)))
-        mean = pd.DataFrame((true * blocks / BLOCKS_PER_DAY).T).rolling(days).mean()
-        luck = (mean.iloc[-1] / mean.max() - 1).quantile([0.5, 0.05])
-        rows.append((days, drawdown(panel, days).iloc[-1], drawdown_se(panel, days).iloc[-1], *luck))
-    return pd.DataFrame(rows, columns=["mean_days", "drawdown", "se", "noise_median", "noise_1_in_20"])

@@ -1,8 +1,7 @@
 """Every definition of capitulation: one decorated function each, with its name, words, source and thresholds beside it.
 
-A rule takes a panel and gives two columns, index `date`: `measure`, its own figure, and `intensity`, how far that lies
-on the stressed side of its threshold (above 0: in the state; missing: unknown). It reads no later day. A new rule is
-one more function (see `rule`): every table, page, test and the run's parameters take it up.
+A rule takes a panel and gives two columns, index `date` (see `beyond`), and reads no later day. A new rule is one more
+function (see `rule`): every table, page, test and the run's parameters take it up.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ DIFFICULTY_RIBBON_DAYS = (9, 14, 25, 40, 60, 90, 128, 200)
 
 
 class Rule(NamedTuple):
-    """One definition, as `rule` registers it."""
+    """One definition, as `rule` registers it: its name in tables, its words in sentences."""
 
-    name: str  # as in the tables
-    words: str  # in sentences
+    name: str
+    words: str
     says: str
     source: str
     compute: Callable[..., pd.DataFrame]  # of a panel and the thresholds: columns measure and intensity
@@ -71,7 +70,7 @@ def thresholds(without: str = "") -> dict[str, tuple[Any, Any]]:
 
 
 def beyond(measure: pd.Series, intensity: pd.Series) -> pd.DataFrame:
-    """What a rule returns: its measure, and how far that lies beyond the threshold.
+    """What a rule returns: its own figure, and how far beyond the threshold (above 0: in the state; missing: unknown).
 
     >>> beyond(pd.Series([0.3, 0.6]), 0.5 - pd.Series([0.3, 0.6]))["intensity"].gt(0).tolist()
     [True, False]
@@ -228,8 +227,7 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
 def rule_state(panel: pd.DataFrame, name: str, **settings: Any) -> pd.Series:
     """Whether each day is in the state of rule `name`: boolean, index `date`, <NA> where unknown.
 
-    `settings`: thresholds, of which the rule takes its own; `InputError` for a name that no rule has, with the nearest
-    one. The rule's own daily figures: `RULES[name].compute(panel)`.
+    `settings`: thresholds, of which the rule takes its own; `InputError` for a name that no rule has.
 
     >>> state = rule_state(panel, "puell_multiple", puell_threshold=0.4)
     >>> state.dtype.name, bool(state.isna().any())  # unknown until a year is full

@@ -6,8 +6,8 @@ Filter", section 2.3.5) on the log of daily block work y = log(hash rate):
     y(t) = level(t) + e(t), Var e(t) = 1 / blocks(t);  level(t+1) = level(t) + slope(t);  slope(t+1) = slope(t) + z(t)
 
 The noise of y is known from the block counts, so only the slope's variance is estimated: on 1 January of each year, by
-maximum likelihood on the two years before, and kept for that year; nothing on a day depends on a later one. With a free
-variance of the level the slope's goes to zero on recent years, after which the slope never moves again.
+maximum likelihood on the two years before, and kept for that year. With a free variance of the level the slope's goes
+to zero on recent years, after which the slope never moves again.
 """
 
 from __future__ import annotations

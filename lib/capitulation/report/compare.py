@@ -16,7 +16,7 @@ from capitulation.data.market import Market, other_panels, read_market
 from capitulation.data.snapshots import SnapshotMissing
 from capitulation.errors import DataError, InputError, one_line
 from capitulation.params import Params, make_params
-from capitulation.paths import notebooks_folder, reports_folder
+from capitulation.paths import notebooks_folder, reports_folder, write_whole
 from capitulation.report import run as driver
 from capitulation.report.render import fill, read_json, read_table, slug
 from capitulation.report.run import Options, Progress, open_report, run_lock
@@ -37,8 +37,7 @@ FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
 MARKET = ("source", "snapshot", "retrieved_at", "first_day", "last_day", "n_days", "simulated")
 PRIMARY = ("n_events", "n_clusters", "mean", "median", "hit_rate", "base_median", "excess_log", "ci_low", "ci_high")
 PRIMARY += ("p_rotation", "p_rotation_own_era")
-PRESENT = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_drawdown", "hashprice")
-PRESENT += ("puell_multiple",)
+STATE = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_drawdown", "hashprice", "puell_multiple")
 BUNDLED = ("report.html", "run.json", "state.json", "tables/*.csv")
 
 
@@ -61,10 +60,7 @@ def changed_tables(a: Mapping[str, str], b: Mapping[str, str], only_a: str, only
 
 
 def revised_days(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Frame[date, column, first, second, relative_change]: other values on the same day, largest change first.
-
-    Missing against missing is no difference.
-    """
+    """Frame[date, column, first, second, relative_change]: values that differ or are gone, largest change first."""
     days, columns = a.index.intersection(b.index), a.columns.intersection(b.columns)
     first, second = (frame.loc[days, columns].melt(var_name="column", ignore_index=False) for frame in (a, b))
     both = first.rename(columns={"value": "first"}).assign(second=second["value"]).rename_axis("date").reset_index()
@@ -101,7 +97,7 @@ def differences(one: Path, other: Path, a: Mapping[str, Any], b: Mapping[str, An
         "Data": changed_values(a["market"], b["market"], MARKET),
         "Revised days": revised_days(*(read_market(folder / "market").panel for folder in folders)),
         "The primary test": changed_values(*primary, PRIMARY),
-        "The present state": changed_values(*(read_json(folder / "state.json") for folder in folders), PRESENT),
+        "The present state": changed_values(*(read_json(folder / "state.json") for folder in folders), STATE),
         "Episodes": pd.DataFrame() if any(found.empty for found in episodes) else matched_episodes(*episodes),
         "Tables": pd.DataFrame(tables.items(), columns=["table", "state"]),
         "Software": changed_values(a["versions"], b["versions"]),
@@ -124,10 +120,7 @@ def sentence(found: Mapping[str, pd.DataFrame], a: str, b: str) -> str:
 
 
 def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
-    """Write reports/compare/<a>-and-<b>.html and give its path; `InputError` where a report is missing.
-
-    The locks of both runs keep the reports as they are meanwhile.
-    """
+    """Write reports/compare/<a>-and-<b>.html, both reports locked; its path. `InputError` where one is missing."""
     (one, facts), (other, others) = open_report(a), open_report(b)
     sections = []
     with ExitStack() as locks:
@@ -142,25 +135,11 @@ def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
             sections.append({"id": slug(title), "title": title, "table": "" if frame.empty else table})
         market = {"simulated": facts["market"]["simulated"] or others["market"]["simulated"]}
         page = fill("compare.html.j2", a=a, b=b, sentence=sentence(found, a, b), sections=sections, market=market)
-        return _write(reports_folder() / driver.COMPARISONS / f"{a}-and-{b}.html", page.encode())
-
-
-def _write(target: Path, content: bytes) -> Path:
-    """Put `target` in its place whole or not at all; the lock that the caller holds keeps others from writing it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        partial.write_bytes(content)
-        return partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+        return write_whole(reports_folder() / driver.COMPARISONS / f"{a}-and-{b}.html", page.encode())
 
 
 def bundle(run: str) -> Path:
-    """Write reports/<run>.zip with the whole report in one file, its tables and its record, and give its path.
-
-    The same report gives the same bytes. `InputError` where there is no report.
-    """
+    """Write reports/<run>.zip, the same bytes for the same report; its path. `InputError` where there is no report."""
     folder, _facts = open_report(run)
     packed = io.BytesIO()
     with run_lock(run):
@@ -169,7 +148,7 @@ def bundle(run: str) -> Path:
                 entry = zipfile.ZipInfo(f"{run}/{path.relative_to(folder).as_posix()}")  # dated 1980, as all others
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
-        return _write(reports_folder() / f"{run}.zip", packed.getvalue())
+        return write_whole(reports_folder() / f"{run}.zip", packed.getvalue())
 
 
 def reproduce(run: str, options: Options = Options(), progress: Progress = print) -> tuple[bool, str]:  # noqa: B008
@@ -184,7 +163,7 @@ def reproduce(run: str, options: Options = Options(), progress: Progress = print
     work = driver.Work(run, params, facts["own"], market, driver.find_notebooks(notebooks_folder()))
     record = driver.new_record(work)
     with driver.staging_folder(run, progress) as staging:
-        driver.fill(staging, work, record, options._replace(force=True), progress)
+        driver.fill(staging, work, record, {}, options, progress)
     changed = changed_tables(facts["tables"], record["tables"], "not made again", "new")
     first = f"{run}: {len(facts['tables'])} tables, {'NOT all identical' if changed else 'all identical'}; {origin}"
     lines = [f"{name}: {state}" for name, state in changed.items()]

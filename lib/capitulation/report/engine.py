@@ -1,8 +1,7 @@
 """Notebooks through papermill, each in a process of its own, several at once.
 
-Two engines give the same results. "in-process": a process forked from the warm driver, which has imported everything,
-runs the cells in an IPython shell of its own; no kernel, no socket. "kernel": papermill's own engine, a fresh kernel
-per notebook, for systems that cannot fork safely and for those who want what JupyterLab would do.
+Two engines give the same results. "in-process": a fork of the warm driver runs the cells in an IPython shell, without
+kernel or socket. "kernel": papermill's own, a fresh kernel per notebook, for systems that cannot fork safely.
 """
 
 from __future__ import annotations
@@ -50,21 +49,15 @@ PR_SET_PDEATHSIG = 1
 
 
 class Job(NamedTuple):
-    """One notebook to run: plain values, so that it can be sent to a new process.
-
-    `folder`: where its results go, with the market in it. `hidden`: folders of this machine and what to write instead.
-    """
+    """One notebook to run, sent to a new process; results go to `folder`, which holds the market and the settings."""
 
     source: Path
     output: Path
     folder: Path
     parameters: dict[str, Any]
-    hidden: dict[str, str]
+    hidden: dict[str, str]  # folders of this machine and what to write instead
     engine: str
     cell_timeout: float
-
-
-# --- the engine that runs cells in this process ---------------------------------------------------------------------
 
 
 class _Stream(io.TextIOBase):
@@ -156,9 +149,6 @@ papermill_engines.register("in-process", InProcess)
 papermill_engines.register("kernel", papermill_engines.get_engine("nbclient"))
 
 
-# --- one notebook in a process of its own ---------------------------------------------------------------------------
-
-
 def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs."""
     os.setsid()  # Ctrl-C in a terminal reaches the driver alone, which ends this group
@@ -236,9 +226,6 @@ def tidy(job: Job) -> None:
     nbformat.write(notebook, job.output)
 
 
-# --- all of them ----------------------------------------------------------------------------------------------------
-
-
 class _Running:
     """One notebook under way: its process, the number of the cell it is at and when it began."""
 
@@ -282,8 +269,8 @@ def run_all(
 ) -> dict[str, tuple[Page, float]]:
     """Run `jobs`, at most `at_once` at a time: by name, the rendered page and the seconds it took.
 
-    A cell that runs longer than its job's `cell_timeout` is ended. The first failure ends the rest, leaves the notebook
-    in the folder `kept` and raises `ReportError` with its name, cell and error; no process outlives the call.
+    The first failure, or cell above its `cell_timeout`, ends the rest, leaves the notebook in the folder `kept` and
+    raises `ReportError` with its name, cell and error; no process outlives the call.
     """
     waiting, running, done = list(jobs), dict[Any, _Running](), {}
     try:

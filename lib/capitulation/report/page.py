@@ -22,6 +22,7 @@ from capitulation.data.market import Market, load_market, read_market
 from capitulation.errors import one_line
 from capitulation.figures.style import png_bytes, watermark
 from capitulation.params import Params, shared_settings
+from capitulation.paths import write_json, write_whole
 from capitulation.report.tables import Words, as_html, html_table, write_csv
 from capitulation.simulate.market import simulate_panel
 
@@ -90,10 +91,9 @@ class Page:
             write_csv(frame, name, self.folder / "tables")
 
     def figure(self, figure: Figure, name: str, caption: str, *, alt: str = "") -> None:
-        """Show any matplotlib figure with caption and alt text, watermarked if simulated; write figures/`name`.png.
+        """Show any matplotlib figure, watermarked if simulated; write figures/`name`.png.
 
-        `alt`: what the picture shows, for those who do not see it; by default the figure's own label (which the
-        suite's charts set), else its title with the caption.
+        `alt`: what the picture shows, in words; by default the figure's own label, else its title with the caption.
         """
         titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("center", "left"))]
         title = " ".join(next((text for text in titles if text), caption).replace("\u00a0", " ").split())
@@ -102,7 +102,8 @@ class Page:
             watermark(figure)
             alt = f"Simulated market, not real data. {alt}"
         image = png_bytes(figure)
-        self._write(f"figures/{name}.png", image)
+        if self.folder:
+            write_whole(self.folder / "figures" / f"{name}.png", image)
         if pyplot := sys.modules.get("matplotlib.pyplot"):
             pyplot.close(figure)  # else JupyterLab shows a figure made with pyplot a second time
         width = round(figure.get_size_inches()[0] * 96)  # CSS pixels
@@ -111,14 +112,8 @@ class Page:
 
     def save_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write `name`.json beside the pages, e.g. state.json; NaN is a `ValueError`."""
-        text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
-        self._write(f"{name}.json", f"{text}\n".encode())
-
-    def _write(self, name: str, content: bytes) -> None:
         if self.folder:
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+            write_json(self.folder / f"{name}.json", values)
 
 
 def _show(page: str, plain: str) -> None:
@@ -126,10 +121,9 @@ def _show(page: str, plain: str) -> None:
 
 
 def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
-    """The page of this notebook and the data it works on.
+    """The page of this notebook: with the data and settings of the run, whatever the arguments say, in `make report`.
 
-    Inside `make report` both are the run's, whatever the arguments say. In JupyterLab: the newest good data, or the
-    file `data`, up to and with the day `as_of`, with the default settings. Raises as `open_panel`.
+    In JupyterLab: the data as by `open_panel`, which says what is raised, and the default settings.
     """
     if os.environ.get(RUN_FOLDER):
         folder = Path(os.environ[RUN_FOLDER])

@@ -33,7 +33,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from capitulation.mining.rules import RULES
 from capitulation.params import Params
-from capitulation.report.tables import keep_units
+from capitulation.report.tables import in_scroller, keep_units
 from capitulation.study.present import card_facts
 from capitulation.words import ANCHOR_WORDS, percent, signed
 
@@ -53,7 +53,6 @@ ATTRIBUTES = {tag: set(FORMULA_ATTRIBUTES.split()) for tag in FORMULA_TAGS.split
     "th": {"scope", "colspan", "rowspan", "data-column", "data-value"},
     "td": {"colspan", "rowspan", "data-value"},
 }
-REMOVED_WITH_CONTENT = {"script", "style", "iframe", "object", "template", "svg", "noscript"}
 TAG = re.compile(r"(<[^>]*>)")
 DAY = re.compile(r"(?<![\w.-])\d{4}-\d{2}-\d{2}(?![\w.-]*\w)")
 FIRST_FIGURES = ("capitulations", "event_paths", "returns_by_horizon")
@@ -62,8 +61,7 @@ FIRST_FIGURES = ("capitulations", "event_paths", "returns_by_horizon")
 class Page(NamedTuple):
     """A notebook rendered: `body` is an HTML fragment whose ids all start with the notebook's number.
 
-    headings : level (2 or 3), id, text. figures : page, name, alt, caption, title, width and height in CSS pixels, data
-    (PNG in base64).
+    headings : level (2 or 3), id, text. figures : page, name, alt, caption, title, CSS width and height, data (base64).
     """
 
     name: str
@@ -81,7 +79,7 @@ def clean(page: str) -> str:
         tags={*TAGS.split(), *FORMULA_TAGS.split()},
         attributes=ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
-        clean_content_tags=REMOVED_WITH_CONTENT,
+        clean_content_tags={"script", "style", "iframe", "object", "template", "svg", "noscript"},
         link_rel="noopener noreferrer",
     )
 
@@ -92,11 +90,6 @@ def formula(latex: str, display: str) -> str:
         return clean(convert_latex(latex.strip(), display=display))
     except Exception:
         return f"<code>{html.escape(latex)}</code>"
-
-
-def in_scroller(table: str) -> str:
-    """A table that scrolls sideways on its own where the window is narrow."""
-    return f'<div class="table-scroll" tabindex="0" role="region" aria-label="Table">{table}</div>\n'
 
 
 def displayed(page: str) -> str:
@@ -126,7 +119,7 @@ class _Renderer(IPythonRenderer):
         return f'<a href="{html.escape(self.safe_url(url))}">{html.escape(text or url)}</a>'
 
     def table(self, text: str) -> str:
-        return in_scroller(f'<table class="data plain">\n{text}</table>')
+        return in_scroller(f'<table class="data plain">\n{text}</table>') + "\n"
 
 
 markdown = MarkdownWithMath(renderer=_Renderer()).render  # raw HTML in the text is shown, not obeyed
@@ -202,9 +195,9 @@ def _number_headings(body: str, prefix: str) -> tuple[str, list[dict[str, Any]]]
 PAGES = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
+FILES = {"style": "style.css", "script": "page.js"}
+PAGES.globals |= {name: (TEMPLATES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
 PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS}
-PAGES.globals |= {"style": (TEMPLATES / "style.css").read_text(encoding="utf-8")}
-PAGES.globals |= {"script": (TEMPLATES / "page.js").read_text(encoding="utf-8")}
 PAGES.filters |= {"percent": percent, "signed": signed, "units": keep_units, "markdown": markdown}
 PAGES.filters |= {
     "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),

@@ -8,9 +8,7 @@ the data, the versions or any file of the library changed; otherwise its results
 from __future__ import annotations
 
 import ast
-import contextlib
 import ctypes
-import dataclasses
 import hashlib
 import json
 import math
@@ -21,7 +19,8 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from importlib import import_module, metadata
 from pathlib import Path
 from pkgutil import walk_packages
@@ -33,7 +32,7 @@ import capitulation
 from capitulation.data.market import Market, load_market, save_market
 from capitulation.errors import DataError, InputError, ReportError, one_line
 from capitulation.params import SHARED, Params, shared_settings
-from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder
+from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json
 from capitulation.simulate.market import simulate_panel
 
 DEFAULT_RUN, SIMULATED_RUN, COMPARISONS = "latest", "simulated", "compare"
@@ -43,9 +42,6 @@ MARKET_PARAMETERS = {"source", "data", "as_of", "max_age_days", "simulation_seed
 ENGINES = ("in-process", "kernel")
 PACKAGES = ("arch", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
 Progress = Callable[[str], None]
-
-
-# --- notebooks and names --------------------------------------------------------------------------------------------
 
 
 class Notebook(NamedTuple):
@@ -59,10 +55,7 @@ class Notebook(NamedTuple):
 
 
 def find_notebooks(folder: Path) -> list[Notebook]:
-    """Every `NN-verb-object.ipynb` in `folder`, in the order of the numbers.
-
-    `ReportError` if there is none, if one is no notebook or if its parameters cell cannot be read.
-    """
+    """Every `NN-verb-object.ipynb` in `folder`, by number; `ReportError` for none, or one that cannot be read."""
     found = []
     for path in sorted(path for path in folder.glob("*.ipynb") if NUMBERED.fullmatch(path.stem)):
         try:
@@ -101,12 +94,18 @@ def declared_parameters(source: str, where: str) -> dict[str, Any]:
     return found
 
 
-def check_overrides(names: Iterable[str], notebooks: Sequence[Notebook]) -> None:
-    """`InputError` for an override that would change nothing, because no notebook uses it."""
-    used = {name for notebook in notebooks for name in notebook.declared}
-    used |= {field for notebook in notebooks for group in notebook.shared for field in SHARED[group].values()}
-    for name in sorted(set(names) - used - MARKET_PARAMETERS):
-        raise InputError(f"SET {one_line(name, 60)}: no notebook uses it; those in use are: {', '.join(sorted(used))}")
+def check_overrides(names: Iterable[str], own: Mapping[str, Any], notebooks: Sequence[Notebook]) -> None:
+    """`InputError` for an override that no notebook uses, or an `own` value of another type than the notebook's."""
+    declared = {name: value for notebook in notebooks for name, value in notebook.declared.items()}
+    used = {field for notebook in notebooks for group in notebook.shared for field in SHARED[group].values()}
+    for name in sorted(set(names) - used - MARKET_PARAMETERS - declared.keys()):
+        known = ", ".join(sorted(used | declared.keys()))
+        raise InputError(f"SET {one_line(name, 60)}: no notebook uses it; those in use are: {known}")
+    for name, value in own.items():
+        kind = type(declared.get(name, value))
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            shown = f"SET {one_line(name, 60)}={one_line(value, 80)}"
+            raise InputError(f"{shown}: must be {kind.__name__}, as in the notebook")
 
 
 def check_run_name(name: str) -> str:
@@ -120,9 +119,6 @@ def check_run_name(name: str) -> str:
         rule += f"; {COMPARISONS!r} and names that end in .failed, .zip or .lock are reserved"
         raise InputError(f"RUN={one_line(repr(name), 80)}: {rule}")
     return name
-
-
-# --- the record of a report -----------------------------------------------------------------------------------------
 
 
 def files_below(folder: Path) -> dict[str, str]:
@@ -142,13 +138,12 @@ def versions() -> dict[str, str]:
 
 
 def new_record(work: Work) -> dict[str, Any]:
-    """What is known of a report before it is made; `key` is the digest of all it depends on.
+    """What is known of a report before it is made; `key` is the digest of all it depends on, by content, not time.
 
-    A notebook is passed what it declares and the run knows, a local file by its name alone. Content counts, never the
-    time stamp of a file: a fresh clone or a changed clock neither hides nor fakes a change.
+    A notebook is passed what it declares and the run knows, a local file by its name alone.
     """
-    params, days, now = work.params, work.market.panel.index, versions()
-    facts = {item.name: getattr(work.market, item.name) for item in dataclasses.fields(Market) if item.name != "panel"}
+    params, facts, now = work.params, {**vars(work.market)}, versions()
+    days = facts.pop("panel").index
     facts |= {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "n_days": len(days)}
     common = _digest(facts, now, files_below(Path(__file__).parents[1]), files_below(reference_folder()))
     asked, shared, made = params.model_dump(mode="json"), shared_settings(params), []
@@ -160,17 +155,12 @@ def new_record(work: Work) -> dict[str, Any]:
     key = _digest(work.run, asked, work.own, [item["key"] for item in made])
     start = {"format": 2, "key": key, "run": work.run, "parameters": asked, "own": work.own}
     start |= {"changed": params.model_dump(exclude_defaults=True) | work.own, "versions": now, "notebooks": made}
-    return start | {"market": json.loads(json.dumps(facts))}
-
-
-def write_json(path: Path, values: Any) -> None:
-    """`values` as JSON that is the same for the same values."""
-    path.write_text(json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return start | {"market": facts}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The run.json in `folder`; {} where there is none, or where its seal says that it is not as it was written."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         facts = json.loads((folder / "run.json").read_bytes())
         if facts.pop("seal") == _digest(facts):
             return facts
@@ -186,9 +176,6 @@ def open_report(run: str) -> tuple[Path, dict[str, Any]]:
     if not (facts := read_record(folder)):
         raise DataError(f"reports/{run}/run.json: damaged; make the report again")
     return folder, facts
-
-
-# --- publishing -----------------------------------------------------------------------------------------------------
 
 
 def run_lock(run: str, progress: Progress = print) -> AcquireReturnProxy:
@@ -231,8 +218,7 @@ def staging_folder(run: str, progress: Progress) -> Iterator[Path]:
 def publish(staging: Path, run: str) -> None:
     """Make `staging` the published report of `run`; `staging_folder` then removes what was published before.
 
-    Where the system can exchange two folders (Linux) there is no moment without a report; elsewhere the old one is
-    moved aside first, and the next run puts it back if this one dies in between.
+    Where two folders cannot be exchanged in one step, `staging_folder` puts the old one back if this process dies.
     """
     target = staging.with_name(run)
     try:
@@ -251,9 +237,6 @@ def exchange(one: Path, other: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
-
-
-# --- a report -------------------------------------------------------------------------------------------------------
 
 
 class Work(NamedTuple):
@@ -294,7 +277,7 @@ def make_report(
     when one fails; the previous report then stays as it was and the broken notebook is kept in reports/<run>.failed/.
     """
     run, notebooks = check_run_name(run_name or DEFAULT_RUN), find_notebooks(notebooks_folder())
-    check_overrides(overrides, notebooks)
+    check_overrides(overrides, own or {}, notebooks)
     market = (load or market_for)(params, progress)
     if not market.simulated and run.lower() == SIMULATED_RUN:
         raise InputError(f"RUN={run}: reserved for simulated markets, this run has real data; choose another RUN")
@@ -310,7 +293,7 @@ def make_report(
         else:
             if market.simulated:
                 progress(f"simulated market, not real data: the report goes to reports/{run}/")
-            fill(staging, work, record, options, progress)
+            fill(staging, work, record, before, options, progress)
             publish(staging, run)
     shutil.rmtree(reports_folder() / f"{run}.failed", ignore_errors=True)
     return folder
@@ -320,7 +303,7 @@ def market_for(params: Params, progress: Progress = print, **more: Any) -> Marke
     """The market that `params` ask for, with its age in whole days, so that two reports of one day are the same."""
     asked = params.model_dump(include=MARKET_PARAMETERS)
     market = load_market(**asked, progress=progress, simulate=simulate_panel, **more)
-    return dataclasses.replace(market, age_days=None if market.age_days is None else float(math.floor(market.age_days)))
+    return replace(market, age_days=None if market.age_days is None else float(math.floor(market.age_days)))
 
 
 def check_sample(market: Market, params: Params) -> None:  # type: ignore[valid-type]
@@ -336,8 +319,10 @@ def check_sample(market: Market, params: Params) -> None:  # type: ignore[valid-
         )
 
 
-def fill(staging: Path, work: Work, record: dict[str, Any], options: Options, progress: Progress) -> None:
-    """Fill the staging folder with the whole report: take over what is unchanged, run the rest, render the pages."""
+def fill(
+    staging: Path, work: Work, record: dict[str, Any], before: Mapping[str, Any], options: Options, progress: Progress
+) -> None:
+    """Fill the staging folder: take over what is unchanged since `before`, run the rest, render the pages."""
     # Imported here because an unchanged report needs none of it; and all rooms of the library, so that the forked
     # notebooks find them loaded.
     engine, render = (import_module(f"capitulation.report.{name}") for name in ("engine", "render"))
@@ -345,7 +330,7 @@ def fill(staging: Path, work: Work, record: dict[str, Any], options: Options, pr
     began, books, parts = time.perf_counter(), staging / "notebooks", staging / ".parts"
     books.mkdir()
     save_market(work.market, staging / "market")
-    seconds = take_over(reports_folder() / work.run, staging, record, options.force)
+    seconds = take_over(reports_folder() / work.run, staging, record, before)
     todo = [(item, made) for item, made in zip(work.notebooks, record["notebooks"], strict=True) if "files" not in made]
     if options.jobs > 1:  # the longest first, so that none is left for the end
         todo.sort(key=lambda pair: -seconds.get(pair[0].name, math.inf))
@@ -366,26 +351,24 @@ def fill(staging: Path, work: Work, record: dict[str, Any], options: Options, pr
     for item, made in todo:
         made["files"] = _merge(parts / item.name, staging)
     shutil.rmtree(parts, ignore_errors=True)
-    pages = {item: page for item, (page, _took) in done.items()}
-    whole = [pages.get(item.name) or render.render_notebook(books / f"{item.name}.ipynb") for item in work.notebooks]
+    names = [item.name for item in work.notebooks]
+    whole = [done[name][0] if name in done else render.render_notebook(books / f"{name}.ipynb") for name in names]
     record["tables"] = files_below(staging / "tables")
     render.write_pages(staging, whole, record, work.params)
     record["files"] = files_below(staging)
     write_json(staging / "run.json", record | {"seal": _digest(record)})
-    timings = {"made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": time.perf_counter() - began}
-    timings |= {"rendering": time.perf_counter() - executed}
-    timings |= {"notebooks": seconds | {item: took for item, (_page, took) in done.items()}}
-    write_json(staging / "timings.json", timings)
+    now, seconds = time.perf_counter(), seconds | {name: took for name, (_page, took) in done.items()}
+    timings = {"made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "seconds": now - began}
+    write_json(staging / "timings.json", timings | {"rendering": now - executed, "notebooks": seconds})
 
 
-def take_over(previous: Path, staging: Path, record: dict[str, Any], force: bool) -> dict[str, float]:
-    """Copy from the last report what unchanged notebooks left there, if it is as it was made, and note their files.
+def take_over(previous: Path, staging: Path, record: dict[str, Any], before: Mapping[str, Any]) -> dict[str, float]:
+    """Copy what unchanged notebooks left in the last report, of the record `before`, where it is as it was made.
 
-    Nothing is copied where `force`. Gives the seconds that each notebook took when it last ran.
+    Notes their files in `record`. Gives the seconds that each notebook took when it last ran.
     """
-    facts = {} if force else read_record(previous)
-    known = {item["key"]: item["files"] for item in facts.get("notebooks", [])}
-    as_made = dict(facts.get("files", {}).items() & files_below(previous).items())
+    known = {item["key"]: item["files"] for item in before.get("notebooks", [])}
+    as_made = dict(before.get("files", {}).items() & files_below(previous).items())
     for made in record["notebooks"]:
         names = [f"notebooks/{made['name']}.ipynb", *known.get(made["key"], [])]
         if made["key"] in known and as_made.keys() >= set(names):
@@ -393,7 +376,7 @@ def take_over(previous: Path, staging: Path, record: dict[str, Any], force: bool
                 (staging / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(previous / name, staging / name)
             made["files"] = names[1:]
-    with contextlib.suppress(OSError, ValueError, KeyError):
+    with suppress(OSError, ValueError, KeyError):
         return json.loads((previous / "timings.json").read_bytes())["notebooks"]
     return {}
 

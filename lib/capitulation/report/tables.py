@@ -1,8 +1,7 @@
 """Tables as people read them (HTML) and as programs read them (CSV).
 
-Text from data never reaches a page or a spreadsheet unescaped: HTML is escaped, and a CSV cell that a spreadsheet
-would take for a formula gets a leading apostrophe. Names, order and units of the columns that users rely on stand in
-data/reference/codebook.csv; a table that departs from them stops the run.
+Text from data reaches neither a page nor a spreadsheet unescaped. Names, order and units of the columns that users rely
+on stand in data/reference/codebook.csv; a table that departs from them stops the run.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from pandas.api.types import is_bool_dtype, is_datetime64_any_dtype, is_numeric_
 
 from capitulation.errors import ReportError
 from capitulation.mining.rules import RULES
-from capitulation.paths import reference_folder
+from capitulation.paths import reference_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -58,10 +57,7 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def write_csv(frame: pd.DataFrame, name: str, folder: Path) -> None:
-    """Write table `name` to `folder`/`name`.csv.
-
-    Raises `ReportError` unless it starts with the columns that the codebook fixes for it; other tables are free.
-    """
+    """Write `folder`/`name`.csv; `ReportError` unless it starts with the columns that the codebook fixes for it."""
     if not TABLE_NAME.fullmatch(name):
         raise ReportError(f"table name {name!r}: must be lower-case letters, digits and underscores")
     fixed = codebook().query("table == @name and contract == 'yes'")["column"].tolist()
@@ -69,8 +65,7 @@ def write_csv(frame: pd.DataFrame, name: str, folder: Path) -> None:
         missing = [column for column in fixed if column not in frame.columns]
         detail = f"missing {', '.join(missing)}" if missing else f"order {', '.join(map(str, frame.columns))}"
         raise ReportError(f"table {name}.csv departs from data/reference/codebook.csv: {detail}")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.csv").write_text(csv_text(frame), encoding="utf-8")
+    write_whole(folder / f"{name}.csv", csv_text(frame).encode())
 
 
 def format_cell(value: Any, spec: str = "") -> str:
@@ -99,12 +94,13 @@ def keep_units(text: str) -> str:
 
 
 def as_html(text: str) -> str:
-    """`text` escaped, with `keep_units`.
-
-    >>> as_html("5 % < 6")
-    '5\xa0% &lt; 6'
-    """
+    """`text` escaped, with `keep_units`."""
     return html.escape(keep_units(text))
+
+
+def in_scroller(table: str, label: str = "Table") -> str:
+    """A table that scrolls sideways on its own where the window is narrow; `label` names it aloud."""
+    return f'<div class="table-scroll" tabindex="0" role="region" aria-label="{html.escape(label)}">{table}</div>'
 
 
 def html_table(
@@ -138,9 +134,6 @@ def html_table(
             cells.append(f"<td{kind}{sort}>{text}</td>" if cells else f'<th scope="row"{kind}{sort}>{text}</th>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     link = f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
-    label = html.escape(caption.split(". ")[0].rstrip("."))
-    return (
-        f'<div class="table-scroll" tabindex="0" role="region" aria-label="{label}">'
-        f'<table class="data"><caption>{as_html(caption)}{link}</caption>'
-        f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    table = f'<table class="data"><caption>{as_html(caption)}{link}</caption>'
+    table += f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return in_scroller(table, caption.split(". ")[0].rstrip("."))

@@ -1,8 +1,8 @@
 """How far can each test be trusted? Every test of the suite on thousands of markets whose truth is known.
 
 A test at 5 % should reject one market in twenty when nothing is there. `make calibrate` measures whether it does, and
-how often a planted effect is found; data/reference/calibration.json holds the result, and the first records of every
-group, from which anyone can see that today's code still gives it. A market's record depends on its seed alone.
+how often a planted effect is found; data/reference/calibration.json holds the result with the first records of every
+group, which today's code must give again. A market's record depends on its seed alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from capitulation.errors import CapitulationError, InputError, one_line
 from capitulation.mining.difficulty import era_of
-from capitulation.paths import project_root, reference_folder
+from capitulation.paths import project_root, reference_folder, write_whole
 from capitulation.simulate.market import EFFECT_DAYS, parameters, simulate_market
 from capitulation.study import chance
 from capitulation.study.returns import outcomes, own_era_excess
@@ -45,7 +45,7 @@ LEVEL, ACCEPTED = 0.05, (0.035, 0.065)
 CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YEARS, WEEK = 17, 7
 
-TESTS: dict[str, str] = {
+TESTS: dict[str, str] = {  # name and meaning of every test whose level is measured, the headline's first
     "rotation_own_era": "rotation, returns against their own era without the run-up",
     "rotation": "rotation",
     "rotation_two_sided": "rotation, two-sided",
@@ -61,7 +61,6 @@ TESTS: dict[str, str] = {
     "max_rotation_own_era": "max-rotation over a grid of windows, own-era excess",
     "spa": "superior predictive ability over a grid of windows",
 }
-"""Name and meaning of every test whose level is measured, the headline's first."""
 P_VALUES = [name for name in TESTS if not name.startswith("bootstrap")]
 BOUNDS = ["ci_low", "ci_high", "own_ci_low", "own_ci_high"]
 DEFAULTS = {"horizon_days": 90, "entry_lag_days": 1, "sample_start": "2014-01-01", "fast_days": 30, "slow_days": 60}
@@ -79,12 +78,11 @@ def recoveries(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) ->
 
 
 def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """Every test's p-value on one market, and the bootstrap intervals: one record of a calibration.
+    """A calibration's record of one market: every test's p-value, the bootstrap intervals; NaN without an event.
 
     `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: `P_VALUES` (spa:
-    Hansen's (2005), that no rule of the grid beats its own exposure held at random); n_events; excess_log and
-    own_excess_log (mean log return after the events less that of all days, plain and own-era) with their intervals
-    (`BOUNDS`); truth (the same of the drift: what an interval should hold). NaN without an event.
+    Hansen (2005), no rule of the grid beats its own exposure held at random); n_events; excess_log, own_excess_log
+    (mean log return after events less that of all days), their intervals (`BOUNDS`), truth (what these should hold).
     """
     s = Settings(**settings)
     h, lag, price, era = s.horizon_days, s.entry_lag_days, panel["price_usd"], era_of(panel.index, panel)
@@ -99,7 +97,6 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
     windows = [(fast, slow) for fast in s.grid_fast_days for slow in s.grid_slow_days if fast < slow]
     family = recovery_marks(panel["hash_rate_ehs"], windows)[:, sample]
     plain, regression = chance.rotation_test(r, e), chance.regression_tests(r, e, h)
-    levels = chance.match_levels(era, price)[:, sample]
     intervals = np.ravel([bootstrap_intervals(x, e, h, s.n_bootstrap, s.confidence, seed) for x in (r, own)])
     held = np.array([signal_position(days, marks, h, lag=lag + 1) for marks in family])
     gains = (held - held.mean(axis=1, keepdims=True)) * np.log(price).diff().reindex(days).to_numpy()
@@ -120,7 +117,7 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
         "max_rotation": float(np.nanmin(chance.max_rotation_test(r, family).p_family)),
         "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own, family).p_family)),
         **{name: regression[f"p_{name}"] for name in ("ols", "hac", "hansen_hodrick")},
-        "matched": chance.matched_test(r, e, levels, s.n_matched, seed)[0],
+        "matched": chance.matched_test(r, e, chance.match_levels(era, price)[:, sample], s.n_matched, seed)[0],
         **dict(zip(BOUNDS, intervals.tolist(), strict=True)),
         "spa": float(spa.pvalues["consistent"]) if useful.size else np.nan,
     }
@@ -194,8 +191,8 @@ def measure(markets: list[Market], jobs: int = 1, dask: str | None = None, **set
 def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, **settings: Any) -> Path:
     """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
 
-    On `jobs` processes or the Dask cluster at `dask`. Returns the summary's path: calibration.json from 2,000 on, else,
-    as a trial must not replace what is published, a file beside the unfinished work. `InputError` for a number below 1.
+    On `jobs` processes or the Dask cluster at `dask`. Returns the summary's path: calibration.json from 2,000 on; a
+    trial must not replace what is published, and goes beside the unfinished work. `InputError` for a number below 1.
     """
     if repetitions < 1:
         raise InputError(f"REPETITIONS={repetitions}: must be at least 1")
@@ -215,10 +212,7 @@ def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = No
         "first_records": {name: of.head(RECORDS_KEPT).to_dict("records") for name, of in groups.items()},
     }
     path = reference_folder() / STORED if repetitions >= PUBLISHED else unfinished_file(**settings).with_suffix(".json")
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
-    part.replace(path)
-    return path
+    return write_whole(path, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _shares(hits: pd.DataFrame, *names: str) -> pd.DataFrame:
@@ -234,11 +228,9 @@ def summarise(records: pd.DataFrame) -> dict[str, Any]:
     `coverage`: how often an interval holds zero and the true excess. `level_curve`: share of p at or below each level.
     """
     p, (low, high, own_low, own_high) = records[P_VALUES], (records[bound] for bound in BOUNDS)
-    held = {
-        ("excess", "zero"): (low <= 0) & (high >= 0),
-        ("excess", "true excess"): records["truth"].between(low, high),
-    }
-    held |= {("own-era excess", "zero"): (own_low <= 0) & (own_high >= 0)}
+    held = {("excess", "zero"): (low <= 0) & (high >= 0)}
+    held["excess", "true excess"] = records["truth"].between(low, high)
+    held["own-era excess", "zero"] = (own_low <= 0) & (own_high >= 0)
     held = pd.DataFrame(held).astype(float).where(low.notna())
     hits = (p <= LEVEL).astype(float).where(p.notna())
     hits = hits.assign(bootstrap=1 - held["excess", "zero"], bootstrap_own_era=1 - held["own-era excess", "zero"])

@@ -1,7 +1,7 @@
 """An artificial Bitcoin whose truth is known: price, miners, blocks and difficulty, one seed to one market.
 
 It serves runs without data, the tests, and `simulate.calibrate`, which calibrates every statistic of the suite on it.
-In order: its assumptions, what it cannot foresee, who mines, how the chain grows, and the daily loop that joins them.
+In order: assumptions, what cannot be foreseen, who mines, how the chain grows, and the daily loop that joins them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Streams = dict[str, np.random.Generator]
 def parameters(**other: Any) -> SimpleNamespace:
     """Every assumption of data/reference/simulation_parameters.csv by name, `other` values in place of the stored.
 
-    `eras` and `vintages` are lists of dicts of text, a row of the file each. An era: from `start` on, log drift (per
-    year), volatility (per square-root year) and response: growth of hash rate (per year) for each unit of log
-    profitability of the newest rigs. A vintage: machines on sale from `start`, efficiency in J/TH.
+    `eras` and `vintages` are lists of dicts of text. An era: from `start` on, log drift (per year), volatility (per
+    square-root year) and response, growth of hash rate (per year) for each unit of log profitability of the newest
+    rigs. A vintage: machines on sale from `start`, efficiency in J/TH.
 
     >>> parameters(calm_days=90.0).calm_days, parameters().eras[0]["drift"]
     (90.0, '2.0')
@@ -76,10 +76,9 @@ def _autoregression(random: np.random.Generator, days: int, persistence_days: fl
 
 
 def _surprises(p: SimpleNamespace, random: Streams, days: int, world: str) -> np.ndarray:
-    """Surprise in each day's log return: fat tails (Student's t of variance 1) times volatility.
+    """Surprise in each day's log return, of mean zero given the past: Student's t of variance 1 times volatility.
 
-    Volatility is constant in the stationary world, else by era, times a two-state Markov chain of mean square 1, times
-    persistent log volatility. Given the past the mean is zero: that makes these worlds nulls.
+    Volatility: constant (stationary), else by era times a two-state Markov chain and persistent log volatility.
     """
     tails = random["returns"].standard_t(p.tail_degrees, days) * np.sqrt((p.tail_degrees - 2) / p.tail_degrees)
     if world == "stationary":
@@ -107,8 +106,7 @@ def _available_share(p: SimpleNamespace, random: Streams, days: int) -> np.ndarr
     for per_year, depth, bite, fade in (storm, ban):
         lost = np.zeros(days)
         for start in np.flatnonzero(random["events"].random(days) < per_year / DAYS_PER_YEAR):
-            felt = slice(days - start)
-            lost[start:] += np.log1p(-random["events"].uniform(*depth) * bite[felt] * fade[felt])
+            lost[start:] += np.log1p(-random["events"].uniform(*depth) * bite[: days - start] * fade[: days - start])
         log_share += lost
     return np.exp(log_share)
 
@@ -118,8 +116,7 @@ def _draw_shocks(p: SimpleNamespace, random: Streams, days: int, world: str) -> 
 
     Columns: `returns` (log return without effect) and `drift` (what is expected of it), both 0 until a price exists;
     `response`; `supply` (noise of growth, per year); `available` (share of rigs that can run); `fees` (BTC per block,
-    from none in 2009); `power_price` (USD/kWh of the median miner, cheaper in the wet season); in the stationary world
-    `hash_rate` (EH/s), which does not look at price.
+    from none in 2009); `power_price` (USD/kWh of the median miner); in the stationary world `hash_rate` (EH/s).
     """
     day = np.arange(days)
     priced = day > _day_number(FIRST_PRICE_DAY)
@@ -188,11 +185,7 @@ class PayingMiners:
 
 
 def compact(target: int) -> int:
-    """`target` as a block's header keeps it (`nBits`): whole bytes, the three highest, of which the top bit stays free.
-
-    >>> hex(compact(0x123456789)), hex(compact(0x89ABCDEF))
-    ('0x123450000', '0x89ab0000')
-    """
+    """`target` as a block's header (`nBits`) keeps it: its three highest whole bytes, whose top bit stays free."""
     shift = max(8 * (target.bit_length() // 8 - 2), 0)
     return target >> shift << shift
 
@@ -200,8 +193,7 @@ def compact(target: int) -> int:
 def next_target(target: int, timespan_seconds: int) -> int:
     """Target of the next 2016 blocks: times actual over planned time, within a factor 4, never easier than the easiest.
 
-    `timespan_seconds`: from the first to the last of the 2016 blocks, so 2015 intervals, as the protocol has it. For
-    example the first adjustment that ever changed difficulty (block 32,256, 30 December 2009):
+    `timespan_seconds`: from the first to the last of the 2016 blocks. The first change ever, on 30 December 2009:
 
     >>> next_target(EASIEST_TARGET, 1262152739 - 1261130161) == 0xD86A << 208
     True
@@ -212,11 +204,10 @@ def next_target(target: int, timespan_seconds: int) -> int:
 
 
 class Chain:
-    """The block chain as it grows. `height`: blocks found, the genesis block not counted.
+    """The block chain as it grows: `height`, blocks found after the genesis block; `changes`, rows of the adjustments.
 
     Blocks arrive as a Poisson process whose rate is hash rate over difficulty. A day is drawn in one step, exactly:
-    given n arrivals their times are uniform, that of the k-th a scaled Beta(k, n - k + 1); only an adjustment needs
-    another draw. `changes`: height of the first block, second of the last one before it, timespan, target, difficulty.
+    given n arrivals their times are uniform, that of the k-th a scaled Beta(k, n - k + 1); an adjustment draws again.
     """
 
     def __init__(self, target: int = EASIEST_TARGET) -> None:
@@ -260,11 +251,9 @@ def _issuance_btc(height: np.ndarray) -> np.ndarray:
 
 
 class Simulation(NamedTuple):
-    """One market and its truth."""
-
     panel: pd.DataFrame  # as data.panel has it
     truth: pd.DataFrame  # a row per day: hash_rate_ehs without the luck of blocks, planted and all expected log drift
-    adjustments: pd.DataFrame  # height, second (since the genesis day began), timespan (seconds), target, difficulty
+    adjustments: pd.DataFrame  # height of the first block, second of the last before, timespan (s), target, difficulty
 
 
 def simulate_market(
@@ -272,21 +261,18 @@ def simulate_market(
 ) -> Simulation:
     """One market with its truth, from 3 January 2009 for `years` years; the same seed gives the same one, bit for bit.
 
-    Price and revenue are missing before 18 July 2010, as in reality, and difficulty on a day without a block.
-    `effect`: extra log return (in all) over the 90 days that begin the day after a recovery could be traded, days of
-    overlapping windows counted once. `world`: "realistic" (drift and volatility change by era, miners follow price) or
-    "stationary" (constant, hash rate independent of price). `assumptions`: in place of those of `parameters`. Raises
-    `InputError` for a value out of range or a name that is none.
+    Price and revenue are missing before 18 July 2010, difficulty on a day without a block. `effect`: extra log return
+    (in all) over the 90 days from the day after a recovery could be traded, days of overlapping windows counted once.
+    `world`: "realistic" (drift and volatility by era, miners follow price) or "stationary" (constant, hash rate
+    independent of price). `assumptions`: as in `parameters`. `InputError` for a value out of range or an unknown name.
     """
     if world not in WORLDS:
         raise InputError(f"world={world!r}: must be one of {', '.join(WORLDS)}")
     for name, value, least, most in (("years", years, 1, MOST_YEARS), ("effect", effect, -10, 10)):
         if not least <= value <= most:
             raise InputError(f"{name}={value}: must lie in {least} to {most}")
-    p, random = (
-        parameters(**assumptions),
-        dict(zip(STREAMS, np.random.default_rng(seed).spawn(len(STREAMS)), strict=True)),
-    )
+    p = parameters(**assumptions)
+    random = dict(zip(STREAMS, np.random.default_rng(seed).spawn(len(STREAMS)), strict=True))
     days, first = round(years * DAYS_PER_CALENDAR_YEAR), _day_number(FIRST_PRICE_DAY)
     shocks, chain, miners, price = _draw_shocks(p, random, days, world), Chain(), PayingMiners(p), p.first_price
     if world == "stationary":
@@ -309,22 +295,12 @@ def simulate_market(
     height = np.cumsum(blocks)
     issued, fees = _issuance_btc(height), shocks["fees"].to_numpy() * blocks
     difficulty = np.divide(work, blocks, out=np.full(days, nan), where=blocks > 0)
-    columns = (
-        price,
-        bitcoin.hash_rate_ehs(work, 1.0),
-        blocks,
-        difficulty,
-        height,
-        issued,
-        fees,
-        (issued + fees) * price,
-    )
+    columns = price, bitcoin.hash_rate_ehs(work, 1.0), blocks, difficulty, height, issued, fees, (issued + fees) * price
     index = pd.date_range(GENESIS_DAY, periods=days, freq="D", name="date")
     panel = pd.DataFrame(dict(zip(PANEL_COLUMNS, columns, strict=True)), index)
-    drift = shocks["drift"].to_numpy() + planted
-    truth = pd.DataFrame({"hash_rate_ehs": hash_rate, "planted": planted, "drift": drift}, index)
+    truth = {"hash_rate_ehs": hash_rate, "planted": planted, "drift": shocks["drift"].to_numpy() + planted}
     changes = pd.DataFrame(chain.changes, columns=["height", "second", "timespan", "target", "difficulty"])
-    return Simulation(panel, truth, changes)
+    return Simulation(panel, pd.DataFrame(truth, index), changes)
 
 
 def simulate_panel(seed: int = 17, **options: Any) -> pd.DataFrame:

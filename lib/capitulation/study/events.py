@@ -11,22 +11,17 @@ import pandas as pd
 from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import clusters, n_clusters
 from capitulation.study.chance import excess_of, max_rotation_test, rotation_p, rotation_test
-from capitulation.study.returns import SINCE, describe, event_marks, excursions, outcomes, own_era_excess
+from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
 HORIZONS = (7, 30, 60, 90, 180, 365)
-EXCURSION_COLUMNS = (
-    *("anchor", "horizon_days", "n_events", "n_clusters", "median_adverse", "worst_adverse", "median_favourable"),
-    *("base_median_adverse", "base_median_favourable"),
-)
-
 Events = Mapping[tuple[str, str], Any]  # event days (or a boolean daily Series) of each (definition, anchor)
 
 
 def all_beside_any_day(returns: pd.Series, marks: np.ndarray, days: int) -> pd.DataFrame:
     """Many rules beside all days of one sample: a row per row of `marks`, boolean (rules, days of `returns`).
 
-    Columns: n_events, n_clusters; mean_log and base_log, mean log return of the events and of every day, excess_log
-    their difference, p_rotation (higher; each rule alone) and p_rotation_two_sided.
+    Columns: n_events, n_clusters; mean_log, base_log (mean log return of the events, of every day), excess_log (their
+    difference), p_rotation (higher; each rule alone), p_rotation_two_sided.
     """
     rule, row = np.nonzero(marks)
     day = returns.index.to_numpy("datetime64[D]").astype("int64")[row]
@@ -56,14 +51,9 @@ def beside_any_day(returns: pd.Series, events: Any, days: int) -> dict[str, floa
     """
     marks, shown = event_marks(returns.index, events), ("mean", "median", "hit_rate")
     test, own, every = rotation_test(returns.to_numpy(), marks), describe(returns[marks]), describe(returns)
-    return {
-        "n_events": test.n,
-        "n_clusters": n_clusters(returns.index[marks], days),
-        **{name: own[name] for name in shown},
-        **{f"base_{name}": every[name] for name in shown},
-        "excess_log": test.excess,
-        "p_rotation": test.p,
-    }
+    row = {"n_events": test.n, "n_clusters": n_clusters(returns.index[marks], days)}
+    row |= {name: own[name] for name in shown} | {f"base_{name}": every[name] for name in shown}
+    return row | {"excess_log": test.excess, "p_rotation": test.p}
 
 
 def event_study(
@@ -137,23 +127,3 @@ def by_era(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since
     eras = returns.groupby(era_of(returns.index, panel).to_numpy())
     rows = [{"era": era, "n_days": len(own), **beside_any_day(own, events, days)} for era, own in eras]
     return pd.DataFrame(rows, columns=["era", "n_days", *beside_any_day(returns, [], days)])
-
-
-def excursion_table(
-    panel: pd.DataFrame, events: Mapping[str, Any], horizons: Iterable[int] = HORIZONS, lag: int = 1, since: str = SINCE
-) -> pd.DataFrame:
-    """How far the price fell and rose on the way, by anchor and horizon, beside any day of the sample.
-
-    `events`: days of each anchor of one rule; anchors without a known outcome have no row. Columns EXCURSION_COLUMNS,
-    simple returns as `returns.excursions`.
-    """
-    samples = {days: outcomes(panel, days, lag, since).index for days in horizons}
-    every = {days: excursions(panel["price_usd"], sample, days, lag) for days, sample in samples.items()}
-    rows = []
-    for anchor, when in events.items():
-        for days, sample in samples.items():
-            own = every[days][event_marks(sample, when)]
-            extremes = (own["max_adverse"].median(), own["max_adverse"].min(), own["max_favourable"].median())
-            if len(own):
-                rows.append((anchor, days, len(own), n_clusters(own.index, days), *extremes, *every[days].median()))
-    return pd.DataFrame(rows, columns=list(EXCURSION_COLUMNS))

@@ -1,8 +1,8 @@
 """Does the answer hang on a choice? Other windows, rules, horizons, samples, lags and data; and forecasts of the time.
 
 A curve of specifications shows how far an answer depends on choices that could have been made otherwise (Simonsohn,
-Simmons and Nelson 2020); as its points rest on the same few episodes, the whole is judged by rotating all rules
-together. And a rule that works forecasts better than the plain average, signal by signal, on what was known by then.
+Simmons and Nelson 2020); its points rest on the same few episodes, so the whole is judged by rotating all rules
+together. And a rule that works forecasts better than the plain average, on what was known at each signal.
 """
 
 from __future__ import annotations
@@ -23,24 +23,10 @@ from capitulation.study.returns import SINCE, event_marks, forward_returns, outc
 
 SAMPLE_STARTS = ("2011-01-01", "2014-01-01", "2017-01-01", "2020-01-01")
 CURVE_LAGS = (0, 1, 3, 7)
-LAGS = (0, 1, 2, 3, 5, 7, 14)
 GRID = [(fast, slow) for slow in range(30, 185, 10) for fast in range(10, 65, 5) if fast < slow]
 NEAR_DAYS = 3
 MIN_EARLIER = 3
 EXCESS_COLUMNS = ["n_events", "n_clusters", "mean_log", "excess_log", "p_rotation"]
-
-
-def _each_choice(
-    panel: pd.DataFrame, events: Events, horizons: Iterable[int], lags: Iterable[int], starts: Iterable[str]
-) -> pd.DataFrame:
-    """Every rule and anchor beside any day, for each sample start, lag and horizon."""
-    names, blocks = pd.DataFrame(list(events), columns=["definition", "anchor"]), []
-    marks = np.array([event_marks(panel.index, days) for days in events.values()])
-    for start, lag, days in product(sorted(set(starts)), sorted(set(lags)), horizons):
-        returns = outcomes(panel, days, lag, start)
-        found = all_beside_any_day(returns, marks[:, panel.index.get_indexer(returns.index)], days)
-        blocks.append(names.assign(horizon_days=days, sample_start=start, lag_days=lag).join(found))
-    return pd.concat(blocks, ignore_index=True).drop(columns="p_rotation_two_sided")
 
 
 def specification_curve(
@@ -48,11 +34,16 @@ def specification_curve(
 ) -> pd.DataFrame:
     """Every rule x anchor x horizon x sample start x lag, sorted by excess.
 
-    `events`: days of each (definition, anchor). `lag`, `since`: take part beside CURVE_LAGS and SAMPLE_STARTS. One row
-    per specification with at least one event whose outcome is known: definition, anchor, horizon_days, sample_start,
-    lag_days, as `events.all_beside_any_day`, rank (1 = lowest excess).
+    `lag`, `since`: take part beside CURVE_LAGS and SAMPLE_STARTS. One row per specification with an event whose outcome
+    is known: definition, anchor, horizon_days, sample_start, lag_days, as `events.all_beside_any_day`, rank (1 lowest).
     """
-    table = _each_choice(panel, events, horizons, [*CURVE_LAGS, lag], [*SAMPLE_STARTS, since])
+    names, blocks = pd.DataFrame(list(events), columns=["definition", "anchor"]), []
+    marks = np.array([event_marks(panel.index, when) for when in events.values()])
+    for start, delay, days in product(sorted({*SAMPLE_STARTS, since}), sorted({*CURVE_LAGS, lag}), horizons):
+        returns = outcomes(panel, days, delay, start)
+        found = all_beside_any_day(returns, marks[:, panel.index.get_indexer(returns.index)], days)
+        blocks.append(names.assign(horizon_days=days, sample_start=start, lag_days=delay).join(found))
+    table = pd.concat(blocks).drop(columns="p_rotation_two_sided")
     table = table[table["n_events"] > 0].sort_values("excess_log", kind="stable", ignore_index=True)
     return table.assign(rank=np.arange(1, len(table) + 1))
 
@@ -70,8 +61,7 @@ def curve_test(
     marks = np.array([event_marks(sample, days) for days in events.values()])
     asked = product({*CURVE_LAGS, lag}, horizons)
     z = [rotation_scores(forward_returns(panel["price_usd"], days, delay)[sample], marks) for delay, days in asked]
-    z = np.concatenate(z)
-    z = z[~np.isnan(z).any(axis=1)]
+    z = pd.DataFrame(np.concatenate(z)).dropna().to_numpy()
     if not len(z):
         return SimpleNamespace(n_specifications=0, share_above=np.nan, median_z=np.nan, p_share=np.nan, p_median=np.nan)
     # A rule without any known outcome has an excess of exactly nothing, whose sign would be rounding: it counts half.
@@ -79,12 +69,6 @@ def curve_test(
     middle = np.median(z, axis=0)
     shares = {"p_share": (share >= share[0]).mean(), "p_median": (middle >= middle[0] - TIE_TOLERANCE).mean()}
     return SimpleNamespace(n_specifications=len(z), share_above=share[0], median_z=middle[0], **shares)
-
-
-def lag_sensitivity(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
-    """One set of events at one horizon for each of LAGS, `lag` among them: lag_days, then EXCESS_COLUMNS."""
-    table = _each_choice(panel, {("", ""): events}, [days], [*LAGS, lag], [since])
-    return table[["lag_days", *EXCESS_COLUMNS]]
 
 
 def provider_sensitivity(
@@ -116,8 +100,8 @@ def provider_sensitivity(
         row = {"provider": name, "price_source": source, "start": start, "end": end, "days_known": state.count()}
         row |= {"share_equal_state": (state == base_state).mean(), "same_days": (apart == 0).sum()}
         rows.append(row | {"near_days": (apart <= NEAR_DAYS).sum()})
-        priced = panels[source].loc[:end]
-        after.append(_each_choice(priced, {("", ""): events}, [days], [lag], [str(start.date())]))
+        returns = outcomes(panels[source].loc[:end], days, lag, str(start.date()))
+        after.append(all_beside_any_day(returns, event_marks(returns.index, events)[None], days))
     return pd.DataFrame(rows).join(pd.concat(after, ignore_index=True)[EXCESS_COLUMNS])
 
 
@@ -132,9 +116,9 @@ def known_mean(returns: np.ndarray, delay: int, at_least: int = 1) -> np.ndarray
 def prequential(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
     """Forecast and outcome at every signal since `since`, whether its outcome is known yet or not.
 
-    In order of time: date; n_earlier signals whose outcome was known on it; forecast, their mean log return (NaN below
-    3); baseline, that of every day known by then; outcome, NaN while unknown; error_forecast, error_baseline (less the
-    outcome), and whether the forecast's is the smaller (`better`).
+    In order of time: date; n_earlier, signals whose outcome was known by then; forecast, their mean log return (NaN
+    below 3); baseline, that of every day known by then; outcome (NaN while unknown); error_forecast, error_baseline
+    (less the outcome); better, whether the forecast's is the smaller.
     """
     returns, delay = forward_returns(panel["price_usd"], days, lag).loc[since:], days + lag
     marks, values = event_marks(returns.index, events), returns.to_numpy()
@@ -196,9 +180,8 @@ def prequential_score(
 def recovery_marks(signal: pd.Series, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """Days on which the fast mean of `signal` is back at or above the slow one, boolean, shape (pairs, days).
 
-    `pairs`: (fast, slow) windows in days. Equal to the `end` of `runs` of the inversions but for rounding where two
-    means tie; a day without a full window is passed over. Only the comparison of two means looks at every day of every
-    pair, so thousands are cheap. `ValueError` unless fast < slow.
+    `pairs`: (fast, slow) windows in days, thousands are cheap. Equal to the `end` of `runs` of the inversions but for
+    rounding where two means tie; a day without a full window is passed over. `ValueError` unless fast < slow.
     """
     if wrong := [pair for pair in pairs if not 0 < pair[0] < pair[1]]:
         raise ValueError(f"pair {wrong[0]}: fast must be positive and smaller than slow")

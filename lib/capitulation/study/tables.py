@@ -12,31 +12,16 @@ from scipy.special import ndtri, stdtrit
 
 from capitulation.errors import DataError
 from capitulation.mining.difficulty import era_of
-from capitulation.mining.episodes import ANCHOR_COLUMNS, n_clusters
 from capitulation.study import chance
 from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
-from capitulation.study.returns import (
-    SINCE,
-    describe,
-    event_marks,
-    event_paths,
-    excursions,
-    forward_returns,
-    outcomes,
-    own_era_excess,
-)
+from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
-DAYS_AROUND = tuple(range(-60, 366, 5))
 RESAMPLES_PER_CHUNK = 128
 STUDY_COLUMNS = (
     *("definition", "anchor", "horizon_days", "n_events", "n_clusters", "mean", "median", "hit_rate", "worst", "best"),
     *("base_mean", "base_median", "base_hit_rate", "excess_log", "ci_low", "ci_high", "p_rotation", "p_matched"),
     *("p_holm", "min_detectable_log", "p_rotation_own_era", "p_rotation_two_sided", "p_rotation_era"),
     *("p_rotation_demeaned", "p_hac", "p_hansen_hodrick", "t_ols", "t_hac", "t_hansen_hodrick"),
-)
-PATH_COLUMNS = (
-    *("definition", "anchor", "day", "n_events", "n_clusters", "mean", "median", "q25", "q75"),
-    *("base_mean", "base_median"),
 )
 
 
@@ -88,12 +73,12 @@ def study_table(
 ) -> pd.DataFrame:
     """The table forward_returns.csv: one row per (definition, anchor) of `events` and horizon, columns STUDY_COLUMNS.
 
-    `panel`: `price_usd`, and `height` for the halving eras. An event counts where it is not before `since` and its
-    outcome is known; baseline: every day of the sample. `confidence`: coverage of the bootstrap interval of excess_log.
-    `n_bootstrap`, `n_matched`: resamples and sets of matched random entries, both from `seed`. p-values are one-sided
-    (returns after events are higher) unless named two_sided; p_holm adjusts p_rotation over the horizons of each rule
-    and anchor (Holm 1979); min_detectable_log is the excess that a one-sided 5 % test on as many independent clusters
-    would find in four of five cases. A row without events has n_events 0 and NaN.
+    `panel`: `price_usd`, and `height` for the halving eras. Events and baseline are days since `since` whose outcome is
+    known. `confidence`: coverage of the bootstrap interval of excess_log. `n_bootstrap`, `n_matched`: resamples, and
+    sets of matched random entries, both from `seed`. p-values are one-sided (returns after events are higher) unless
+    named two_sided; p_holm is p_rotation adjusted over the horizons of a rule and anchor; min_detectable_log is the
+    excess that a one-sided 5 % test on as many independent clusters would find in four of five cases. A row without
+    events has n_events 0 and NaN.
     """
     era, blocks = era_of(panel.index, panel), []
     cells = chance.match_levels(era, panel["price_usd"])
@@ -132,48 +117,6 @@ def study_table(
     charged = ordered.assign(p_holm=ordered["p_rotation"] * (family.transform("count") - family.cumcount()))
     table["p_holm"] = charged.groupby(rule)["p_holm"].cummax().clip(upper=1)
     return table[list(STUDY_COLUMNS)]
-
-
-def event_returns(
-    panel: pd.DataFrame, episodes: pd.DataFrame, horizons: Iterable[int] = HORIZONS, lag: int = 1
-) -> pd.DataFrame:
-    """The table event_returns.csv: one row per episode, anchor (start, recovery, buy) that happened, and horizon.
-
-    `episodes`: columns definition, episode, start, end, buy_date. Columns: definition, episode, anchor, anchor_date,
-    horizon_days, simple_return, max_adverse and max_favourable (missing unless the whole way is known).
-    """
-    named = episodes.rename(columns={column: anchor for anchor, column in ANCHOR_COLUMNS.items()})
-    long = named.melt(["definition", "episode"], list(ANCHOR_COLUMNS), "anchor", "anchor_date", ignore_index=False)
-    long, tables = long.sort_index(kind="stable").dropna().reset_index(drop=True), []
-    for horizon in horizons:
-        after = np.expm1(forward_returns(panel["price_usd"], horizon, lag)).rename("simple_return")
-        way = excursions(panel["price_usd"], long["anchor_date"], horizon, lag)
-        tables.append(long.assign(horizon_days=horizon).join(after, on="anchor_date").join(way, on="anchor_date"))
-    return pd.concat(tables).sort_index(kind="stable", ignore_index=True)
-
-
-def average_paths(
-    price: pd.Series, events: Events, lag: int = 1, since: str = SINCE, days: Iterable[int] = DAYS_AROUND
-) -> pd.DataFrame:
-    """Mean, median and quartiles of the log price around the events of each rule and anchor, `days` from the entry.
-
-    Columns PATH_COLUMNS, relative to the close at which a signal is traded; events since `since` count on the days on
-    which their price is known, those closer than |day| as one cluster. On day h the excess of the mean is `excess_log`
-    of `study_table`. No row without events.
-    """
-    wanted = list(days)
-    sample = price.loc[since:].iloc[: -lag or None].index
-    every = event_paths(price, sample, max(-min(wanted), 0), max(wanted), lag).loc[wanted]
-    base, tables = {"base_mean": every.mean(axis=1), "base_median": every.median(axis=1)}, []
-    for (definition, anchor), when in events.items():
-        own = every.loc[:, event_marks(sample, when)]
-        facts = {"definition": definition, "anchor": anchor, "n_events": own.notna().sum(axis=1)}
-        facts["n_clusters"] = [n_clusters(row.dropna().index, max(abs(day), 1)) for day, row in own.iterrows()]
-        facts |= {"mean": own.mean(axis=1), "median": own.median(axis=1), **base}
-        facts |= {"q25": own.quantile(0.25, axis=1), "q75": own.quantile(0.75, axis=1)}
-        if own.shape[1]:
-            tables.append(pd.DataFrame(facts).reset_index(names="day")[list(PATH_COLUMNS)])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(PATH_COLUMNS))
 
 
 def family_table(panel: pd.DataFrame, events: Events, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:

@@ -45,7 +45,7 @@ class Backtest(NamedTuple):
 
 class RandomEntries(NamedTuple):
     """A strategy's total log return before costs, that of each random set, the share of these below it (ties half), and
-    the one-sided p of the exact rotation test of its daily position."""
+    the one-sided rotation p of its daily position."""
 
     observed: float
     random: np.ndarray = np.empty(0)
@@ -87,9 +87,8 @@ def backtest(
     """Backtest of buying on each entry signal and selling after `hold_days`, or on the next of `exits`.
 
     `price`: daily, without gaps, USD at the close, NaN = no trade; cut to its known span. `entries`, `exits`: signals
-    (as `returns.event_marks`), traded at the close `lag` days later as in `signal_position`. `fee_bps`, `slippage_bps`:
-    basis points of the amount, per trade and side. ValueError unless exactly one way out is given, some price is known
-    and all are positive.
+    (as `returns.event_marks`), traded as in `signal_position`. `fee_bps`, `slippage_bps`: basis points of the amount,
+    per trade and side. `ValueError` unless exactly one way out is given, some price is known and all are positive.
 
     >>> days = pd.date_range("2020-01-01", periods=5)
     >>> run = backtest(pd.Series([1.0, 1.0, 2.0, 3.0, 9.0], days), [days[0]], hold_days=2)
@@ -139,7 +138,7 @@ def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) ->
 
     total_return, cagr, volatility, sharpe, sortino (over sqrt(mean(min(r, 0)^2)), Sortino and Price 1994), max_drawdown
     (negative, the peak starts at 1), calmar (cagr over its size), exposure (share of the n - 1 daily returns earned in
-    the market), n_trades, hit_rate; NaN for a ratio over zero and without trades. ValueError as `daily_returns`.
+    the market), n_trades, hit_rate; NaN for a ratio over zero or without trades. `ValueError` as `daily_returns`.
     """
     returns, curve = daily_returns(equity), np.append(1.0, np.asarray(equity, dtype=float)[1:])
     fall = float((curve / np.maximum.accumulate(curve) - 1).min())
@@ -161,9 +160,9 @@ def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) ->
 def random_entries(price: pd.Series, position: ArrayLike, n_sets: int = 10_000, seed: int = 0) -> RandomEntries:
     """A daily 0/1 position against `n_sets` others that are as long in the market, as often, at random times.
 
-    The fair competitor in an asset that rose a thousandfold keeps the length of each stay, and so exposure and costs,
-    and draws only order and places, which never touch. `price`: USD at the close, the first one known. `position`:
-    shape (n,), held from each close to the next; never, or (almost) always, in the market: no random sets and NaN.
+    The fair competitor in an asset that rose a thousandfold keeps the length of each stay, and so exposure and costs;
+    order and places, which never touch, are drawn. `price`: USD at the close, the first one known. `position`: shape
+    (n,), from each close to the next; never, or (almost) always, in the market: no random sets and NaN.
     """
     log_price, held = np.log(price.ffill().to_numpy("float64")), np.asarray(position)[:-1] > 0
     steps, edges = np.diff(log_price), np.diff(held.astype("int8"), prepend=0, append=0)
