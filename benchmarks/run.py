@@ -194,12 +194,12 @@ def slider() -> None:
             names |= {"data": str(data_file())} if "parameters" in cell["metadata"].get("tags", ()) else {}
 
     def step(name: str, at: int) -> float:
-        return clock(lambda: print_figure(names["view"](**VIEW | {name: at}), bbox_inches="tight"))
+        return clock(lambda: print_figure(names["view"](**VIEW | {name: at}), bbox_inches=None))
 
     def slowest() -> float:
         return max(median(step(name, at) for at in steps) for name, steps in SLIDERS.items())
 
-    bound = "matplotlib, which draws three axes, twice so as to crop the picture"
+    bound = "matplotlib, which draws three axes"
     row("slider", "explore.ipynb: a step of its slowest slider", in_turn({"ours": slowest}), bound)
 
 
