@@ -6,6 +6,7 @@ The project root is the checkout that holds this package (it is installed editab
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ def write_whole(target: Path, content: bytes) -> Path:
         partial.unlink(missing_ok=True)
 
 
-def write_json(target: Path, values: Any) -> Path:
-    """`values` as JSON, the same for the same values, by `write_whole`; NaN is a `ValueError`."""
-    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+def write_json(target: Path, values: Any, default: Callable[[Any], Any] | None = None) -> Path:
+    """`values` as JSON, the same for the same values, by `write_whole`.
+
+    NaN is a `ValueError`; what JSON has no type for is a `TypeError`, or written as `default` of it.
+    """
+    text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=default)
     return write_whole(target, f"{text}\n".encode())

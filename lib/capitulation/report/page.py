@@ -113,7 +113,7 @@ class Page:
     def save_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write `name`.json beside the pages, e.g. state.json; NaN is a `ValueError`."""
         if self.folder:
-            write_json(self.folder / f"{name}.json", values)
+            write_json(self.folder / f"{name}.json", values, default=str)
 
 
 def _show(page: str, plain: str) -> None:
