@@ -2,6 +2,7 @@
 
 Options come as flags or, through the Makefile, as environment variables (`RUN`, `PARAMS`, `SET`, ...), so that no shell
 ever interprets a user's text. What the user can mend ends in one line on stderr and the error's exit code.
+What takes a quarter of a second and more to import (pages, the calibration) is imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -110,20 +110,25 @@ def compare(options: argparse.Namespace) -> int:
     """What changed between two reports, as a page."""
     if not options.a or not options.b:
         raise InputError("name both reports: make compare A=run1 B=run2")
-    print(import_module("capitulation.report.compare").compare_runs(options.a, options.b, progress=_say))
+    from capitulation.report import compare as published
+
+    print(published.compare_runs(options.a, options.b, progress=_say))
     return 0
 
 
 def bundle(options: argparse.Namespace) -> int:
     """A zip of a report with its tables."""
-    print(import_module("capitulation.report.compare").bundle(options.run or DEFAULT_RUN))
+    from capitulation.report import compare as published
+
+    print(published.bundle(options.run or DEFAULT_RUN))
     return 0
 
 
 def reproduce(options: argparse.Namespace) -> int:
     """Rebuild a report from its record and compare every table."""
-    rebuild = import_module("capitulation.report.compare").reproduce
-    same, text = rebuild(options.run or DEFAULT_RUN, _making(options), progress=_say)
+    from capitulation.report import compare as published
+
+    same, text = published.reproduce(options.run or DEFAULT_RUN, _making(options), progress=_say)
     print(text)
     return 0 if same else 1
 
@@ -141,7 +146,8 @@ def check_data(options: argparse.Namespace) -> int:
 def calibrate(options: argparse.Namespace) -> int:
     """Measure every test on simulated markets."""
     repetitions, jobs = _count(options, "repetitions", 2000), _making(options).jobs
-    measure = import_module("capitulation.simulate.calibrate").calibrate
+    from capitulation.simulate.calibrate import calibrate as measure
+
     print(measure(repetitions, jobs=jobs, dask=options.dask or None))
     return 0
 

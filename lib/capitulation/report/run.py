@@ -323,9 +323,8 @@ def fill(
     staging: Path, work: Work, record: dict[str, Any], before: Mapping[str, Any], options: Options, progress: Progress
 ) -> None:
     """Fill the staging folder: take over what is unchanged since `before`, run the rest, render the pages."""
-    # Imported here because an unchanged report needs none of it; and all rooms of the library, so that the forked
-    # notebooks find them loaded.
-    engine, render = (import_module(f"capitulation.report.{name}") for name in ("engine", "render"))
+    from capitulation.report import engine, render  # a third of a second, which an unchanged report need not wait
+
     name = options.engine or ("in-process" if sys.platform == "linux" else "kernel")
     began, books, parts = time.perf_counter(), staging / "notebooks", staging / ".parts"
     books.mkdir()
@@ -334,7 +333,7 @@ def fill(
     todo = [(item, made) for item, made in zip(work.notebooks, record["notebooks"], strict=True) if "files" not in made]
     if options.jobs > 1:  # the longest first, so that none is left for the end
         todo.sort(key=lambda pair: -seconds.get(pair[0].name, math.inf))
-    if name == "in-process" and todo:
+    if name == "in-process" and todo:  # all rooms of the library, so that the forked notebooks find them loaded
         for module in walk_packages(capitulation.__path__, "capitulation."):
             import_module(module.name)
     shown, jobs = {str(staging): "run", str(project_root()): ".", str(Path.home()): "~"}, []
