@@ -73,7 +73,7 @@ def test_a_notebook_is_an_argument_that_checks_the_library(path):
     asserted = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
     compared = re.findall(r"assert_(?:allclose|series_equal|frame_equal|index_equal|array_equal)", "\n".join(code))
     assert len(asserted) + len(compared) >= 3
-    assert 20 <= len(cells) <= 60 and 0.4 <= len(prose) / len(cells) <= 0.6
+    assert 20 <= len(cells) <= 40 and 0.4 <= len(prose) / len(cells) <= 0.6
     assert sum(len("".join(cell["source"]).split()) for cell in prose) >= 500
     assert 2 <= len(declared.splitlines()) <= 9 and all("  # " in line for line in declared.splitlines())
 
