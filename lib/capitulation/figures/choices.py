@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from capitulation.figures import style
-from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, LEVEL, empty, finish, new_figure, styled, tint
+from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, empty, finish, new_figure, styled, tint
 from capitulation.mining.rules import RULES
+from capitulation.study.chance import ACCEPTED, LEVEL
 from capitulation.words import count, day, percent, signed
 
 BUY_AND_HOLD = "buy_and_hold"
-ACCEPTED = 0.035, 0.065  # what `simulate.calibrate` asks of a test; importing it would load much more
 NOT_SIMULATED = "No market has been simulated: run make calibrate"
 AT_LEVEL = {"color": COLOURS["soft"], "linewidth": 1, "linestyle": (0, (3, 2))}
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from capitulation.figures import style
-from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, LEVEL, as_percent, empty, finish, new_figure, styled
+from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, as_percent, empty, finish, new_figure, styled
 from capitulation.study import returns as study
+from capitulation.study.chance import LEVEL
 from capitulation.study.events import HORIZONS
 from capitulation.words import ANCHOR_WORDS, count, p_text, percent, signed
 

@@ -43,7 +43,6 @@ COLOURS = ANCHOR_COLOURS | {
     "cost": "#b0417f",
     "hashprice": "#009e73",
 }
-LEVEL = 0.05  # of every test that a chart tells of
 
 # matplotlib's own defaults come first, so that a reader's matplotlibrc cannot change a report; the backend stays.
 LEFT_ALONE = ("backend", "webagg", "interactive", "toolbar", "timezone")

@@ -41,7 +41,6 @@ FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
 POWER_SHARE, POWER_TESTS = 5, ("matched", "rotation", "rotation_own_era")
 PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
-LEVEL, ACCEPTED = 0.05, (0.035, 0.065)
 CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YEARS, WEEK = 17, 7
 
@@ -224,7 +223,8 @@ def _shares(hits: pd.DataFrame, *names: str) -> pd.DataFrame:
 def summarise(records: pd.DataFrame) -> dict[str, Any]:
     """What the records of one group say, as lists of rows and values.
 
-    `rejections` (p at most `LEVEL`, or an interval without zero): test, markets, rate, error, at_level (`ACCEPTED`).
+    `rejections` (p at most `chance.LEVEL`, or an interval without zero): test, markets, rate, error, at_level
+    (`chance.ACCEPTED`).
     `coverage`: how often an interval holds zero and the true excess. `level_curve`: share of p at or below each level.
     """
     p, (low, high, own_low, own_high) = records[P_VALUES], (records[bound] for bound in BOUNDS)
@@ -232,11 +232,11 @@ def summarise(records: pd.DataFrame) -> dict[str, Any]:
     held["excess", "true excess"] = records["truth"].between(low, high)
     held["own-era excess", "zero"] = (own_low <= 0) & (own_high >= 0)
     held = pd.DataFrame(held).astype(float).where(low.notna())
-    hits = (p <= LEVEL).astype(float).where(p.notna())
+    hits = (p <= chance.LEVEL).astype(float).where(p.notna())
     hits = hits.assign(bootstrap=1 - held["excess", "zero"], bootstrap_own_era=1 - held["own-era excess", "zero"])
     rejections = _shares(hits[list(TESTS)], "test")
     return {
-        "rejections": rejections.assign(at_level=rejections["rate"].between(*ACCEPTED)).to_dict("records"),
+        "rejections": rejections.assign(at_level=rejections["rate"].between(*chance.ACCEPTED)).to_dict("records"),
         "coverage": _shares(held, "interval", "of").to_dict("records"),
         "level_curve": {name: [float((p[name].dropna() <= at).mean()) for at in CURVE_LEVELS] for name in p},
         **records[["n_events", "excess_log", "own_excess_log"]].mean().to_dict(),

@@ -21,6 +21,8 @@ from scipy.special import ndtr
 
 from capitulation.study.returns import event_marks
 
+LEVEL = 0.05  # at or below which a p-value counts as evidence, everywhere
+ACCEPTED = 0.035, 0.065  # share of markets without effect that a test may reject and still keep that level
 TIE_TOLERANCE = 1e-11  # of the largest return: far above the transform's rounding, far below what means something
 MAX_ENUMERATED = 100_000
 RULES_PER_BLOCK = 64
@@ -82,7 +84,7 @@ def rotation_scores(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
     return sums / np.where(spread > TIE_TOLERANCE * np.abs(centred).sum(), spread, np.nan)
 
 
-def _share_as_high(scores: np.ndarray, tolerance: ArrayLike = TIE_TOLERANCE) -> np.ndarray:
+def share_as_high(scores: np.ndarray, tolerance: ArrayLike = TIE_TOLERANCE) -> np.ndarray:
     """Share of each row (last axis) at or above its first value, ties and rounding counted as at."""
     return (scores >= scores[..., :1] - tolerance).mean(axis=-1)
 
@@ -134,7 +136,7 @@ def rotation_test(
     null = sum(of_group[by] for of_group, by in zip(sums, shifts, strict=True)) / n
     tolerance = TIE_TOLERANCE * np.abs(centred).max()
     low, high = np.quantile(null, [(1 - confidence) / 2, (1 + confidence) / 2])
-    p, p_two_sided = (float(_share_as_high(scores, tolerance)) for scores in (null, np.abs(null)))
+    p, p_two_sided = (float(share_as_high(scores, tolerance)) for scores in (null, np.abs(null)))
     return Rotation(float(null[0]), p, p_two_sided, (float(null[0] - high), float(null[0] - low)), null, n, exact)
 
 
@@ -148,7 +150,7 @@ def rotation_p(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
         return np.full((2, len(e)), np.nan)
     n, centred = e.sum(axis=1), r - r.mean()
     sums, tolerance = rotation_sums(centred, e), TIE_TOLERANCE * np.abs(centred).max() * n[:, None]
-    return np.where(n > 0, [_share_as_high(scores, tolerance) for scores in (sums, np.abs(sums))], np.nan)
+    return np.where(n > 0, [share_as_high(scores, tolerance) for scores in (sums, np.abs(sums))], np.nan)
 
 
 def excess_of(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
@@ -180,7 +182,7 @@ def max_rotation_test(returns: ArrayLike, marks: ArrayLike) -> MaxRotation:
         for first in range(0, len(e), RULES_PER_BLOCK):  # the scores of all rules at once would fill the memory
             rules = slice(first, first + RULES_PER_BLOCK)
             scores = rotation_scores(column, e[rules])
-            z[rules, horizon], p_single[rules, horizon] = scores[:, 0], _share_as_high(scores)
+            z[rules, horizon], p_single[rules, horizon] = scores[:, 0], share_as_high(scores)
             null_max = np.fmax(null_max, np.fmax.reduce(scores))
     p_family = (len(r) - np.searchsorted(np.sort(null_max), z - TIE_TOLERANCE)) / len(r)
     figures = np.where(np.isnan(z), np.nan, [z, p_single, p_family])

@@ -18,12 +18,12 @@ from ruamel.yaml.error import YAMLError
 
 from capitulation.errors import DataError, one_line
 from capitulation.paths import reference_folder
+from capitulation.study.chance import LEVEL
 from capitulation.words import day
 
 REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
 CHANCE, NOT_TESTABLE = "not distinguishable from chance", "not testable with free data"
 VERDICTS = (REPRODUCED, CONTRADICTED, CHANCE, NOT_TESTABLE)
-ALPHA = 0.05
 
 
 class Claim(BaseModel, extra="forbid", frozen=True):
@@ -67,7 +67,7 @@ def judge(matches: bool, p: float = 0.0) -> str:
     >>> judge(True), judge(False, 0.01), judge(True, 0.3)
     ('reproduced', 'contradicted', 'not distinguishable from chance')
     """
-    return (REPRODUCED if p < ALPHA else CHANCE) if matches else CONTRADICTED
+    return (REPRODUCED if p < LEVEL else CHANCE) if matches else CONTRADICTED
 
 
 def judge_effect(p: float) -> str:
@@ -76,7 +76,7 @@ def judge_effect(p: float) -> str:
     >>> judge_effect(0.01), judge_effect(0.6), judge_effect(0.99)
     ('reproduced', 'not distinguishable from chance', 'contradicted')
     """
-    return REPRODUCED if p < ALPHA else CONTRADICTED if p > 1 - ALPHA else CHANCE
+    return REPRODUCED if p < LEVEL else CONTRADICTED if p > 1 - LEVEL else CHANCE
 
 
 def read_claims(path: Path | None = None) -> tuple[Claim, ...]:

@@ -13,6 +13,7 @@ import pandas as pd
 from statsmodels.regression.linear_model import OLS, RegressionResultsWrapper
 from statsmodels.tools.tools import add_constant
 
+from capitulation.study.chance import LEVEL
 from capitulation.words import p_text
 
 PRICE_LEADS = "price leads hash rate"
@@ -84,7 +85,7 @@ def lead_tests(logs: pd.DataFrame, lags: int = 6) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["direction", "form", "lags", "f_value", "p_value", "r2_gain", "n_weeks"])
 
 
-def direction_sentence(tests: pd.DataFrame, level: float = 0.05) -> str:
+def direction_sentence(tests: pd.DataFrame, level: float = LEVEL) -> str:
     """What two lead tests say, in one sentence that keeps "not shown" apart from "absent".
 
     >>> tests = pd.DataFrame({"direction": list(DIRECTIONS), "p_value": [0.001, 0.4], "lags": 6, "n_weeks": 500})

@@ -21,7 +21,7 @@ from capitulation.mining.hashrate import drawdown, drawdown_se, hash_ribbons, ri
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import recovery_odds
 from capitulation.study.events import HORIZONS
-from capitulation.study.returns import SINCE, outcomes
+from capitulation.study.returns import SINCE, event_marks, outcomes
 from capitulation.words import count, p_text, percent, signed
 
 State = Mapping[str, Any]
@@ -60,7 +60,7 @@ def required_hash_rate(panel: pd.DataFrame, fast_days: int, slow_days: int, over
 def _what_followed(panel: pd.DataFrame, days: pd.DatetimeIndex, horizon: int, lag: int, since: str) -> dict[str, Any]:
     """Quantiles of the known log returns after `days`, share of gains, both of any day (`base_`), and rotation p."""
     every = outcomes(panel, horizon, lag, since)
-    after = every[every.index.isin(days)]
+    after = every[event_marks(every.index, days)]
     row = {"horizon_days": horizon, "n": len(after), "n_clusters": n_clusters(after.index, horizon)}
     row |= {name: after.quantile(q) for name, q in QUANTILES.items()}
     row |= {"hit_rate": (after > 0).mean(), "base_median": every.median(), "base_hit_rate": (every > 0).mean()}

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from capitulation.mining.episodes import apply_rules
-from capitulation.study.chance import TIE_TOLERANCE, rotation_scores
+from capitulation.study.chance import TIE_TOLERANCE, rotation_scores, share_as_high
 from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
 from capitulation.study.returns import SINCE, event_marks, forward_returns, outcomes
 
@@ -67,7 +67,7 @@ def curve_test(
     # A rule without any known outcome has an excess of exactly nothing, whose sign would be rounding: it counts half.
     share = ((z > TIE_TOLERANCE).mean(axis=0) + (z >= -TIE_TOLERANCE).mean(axis=0)) / 2
     middle = np.median(z, axis=0)
-    shares = {"p_share": (share >= share[0]).mean(), "p_median": (middle >= middle[0] - TIE_TOLERANCE).mean()}
+    shares = {"p_share": share_as_high(share, 0), "p_median": share_as_high(middle)}
     return SimpleNamespace(n_specifications=len(z), share_above=share[0], median_z=middle[0], **shares)
 
 
@@ -173,7 +173,7 @@ def prequential_score(
     overlap = int((np.searchsorted(rows, rows + delay) - np.arange(len(rows))).max() - 1)
     moved = (scored(np.roll(marks, by)) for by in range(len(values)))
     r2 = np.array([1 - ours.sum() / theirs.sum() for at, ours, theirs in moved if len(at)])
-    figures = {"r2": r2[0], "share_better": (own < plain).mean(), "p_rotation": (r2 >= r2[0] - 1e-12).mean()}
+    figures = {"r2": r2[0], "share_better": (own < plain).mean(), "p_rotation": share_as_high(r2, 1e-12)}
     return SimpleNamespace(n=len(rows), p_dm=diebold_mariano(plain - own, overlap), **figures)
 
 
