@@ -20,6 +20,7 @@ from capitulation.mining.rules import refuse_unknown, rule_states, thresholds
 
 ANCHOR_COLUMNS = {"start": "start", "recovery": "end", "buy": "buy_date"}
 ONE_DAY = pd.Timedelta(days=1)
+GRADES = ("real", "doubtful", "noise-like")
 
 
 def runs(state: pd.Series) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def buy_dates(
 
 def grade(depth_z: pd.Series) -> pd.Series:
     """Whether block luck alone explains a fall: noise-like (z above -2), doubtful (-2 to -3), real. Missing stays."""
-    names = np.select([depth_z > -2, depth_z >= -3], ["noise-like", "doubtful"], "real")
+    names = np.select([depth_z < -3, depth_z <= -2], GRADES[:2], GRADES[2])
     return pd.Series(names, index=depth_z.index, dtype="object", name="grade").where(depth_z.notna())
 
 
@@ -132,6 +133,18 @@ def clusters(days: Iterable[pd.Timestamp], gap: int) -> np.ndarray:
 def n_clusters(days: Iterable[pd.Timestamp], gap: int) -> int:
     """Number of `clusters`."""
     return len(np.unique(clusters(days, gap)))
+
+
+def n_effective(days: Iterable[pd.Timestamp], gap: int) -> float:
+    """How many events that share no day tell as much as these, each of which spans `gap` days; 0.0 without any.
+
+    n^2 / sum over i, j of the share of days that events i and j have in common, max(0, 1 - |t_i - t_j| / gap): the
+    variance of the mean of n overlapping sums of independent days is that of so many separate ones. A chain of events
+    that overlap a little counts as several here and as one in `clusters`.
+    """
+    known = pd.DatetimeIndex(days).dropna().to_numpy("datetime64[D]").astype("int64")
+    shared = np.clip(1 - np.abs(known[:, None] - known) / gap, 0, None)
+    return float(len(known) ** 2 / shared.sum()) if len(known) else 0.0
 
 
 class Rules(NamedTuple):

@@ -53,7 +53,7 @@ class Rotation(NamedTuple):
 class MaxRotation(NamedTuple):
     """Outcome of `max_rotation_test`, arrays of shape (rules,) or (rules, horizons): `z`, the excess over the standard
     deviation of its rotations; `p_single`, each rule alone; `p_family`, the share of common rotations in which the best
-    of all rules (`null_max`, shape (n,)) does at least as well."""
+    of all rules (`null_max`, shape (n,)) does at least as well; two-sided: lies at least as far from zero."""
 
     z: np.ndarray
     p_single: np.ndarray
@@ -160,7 +160,7 @@ def excess_of(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
     return np.einsum("ij,j->i", e, r) / np.where(count > 0, count, np.nan) - (r.mean() if r.size else np.nan)
 
 
-def max_rotation_test(returns: ArrayLike, marks: ArrayLike) -> MaxRotation:
+def max_rotation_test(returns: ArrayLike, marks: ArrayLike, two_sided: bool = False) -> MaxRotation:
     """Family-wise p-values of many rules (and horizons): all are rotated together and the best one is what counts.
 
     Common rotations keep the dependence between rules and between horizons (Westfall and Young 1993; White 2000); each
@@ -182,9 +182,11 @@ def max_rotation_test(returns: ArrayLike, marks: ArrayLike) -> MaxRotation:
         for first in range(0, len(e), RULES_PER_BLOCK):  # the scores of all rules at once would fill the memory
             rules = slice(first, first + RULES_PER_BLOCK)
             scores = rotation_scores(column, e[rules])
-            z[rules, horizon], p_single[rules, horizon] = scores[:, 0], share_as_high(scores)
+            z[rules, horizon], scores = scores[:, 0], np.abs(scores) if two_sided else scores
+            p_single[rules, horizon] = share_as_high(scores)
             null_max = np.fmax(null_max, np.fmax.reduce(scores))
-    p_family = (len(r) - np.searchsorted(np.sort(null_max), z - TIE_TOLERANCE)) / len(r)
+    reached = (np.abs(z) if two_sided else z) - TIE_TOLERANCE
+    p_family = (len(r) - np.searchsorted(np.sort(null_max), reached)) / len(r)
     figures = np.where(np.isnan(z), np.nan, [z, p_single, p_family])
     return MaxRotation(*(figure.reshape(len(e), *r.shape[1:]) for figure in figures), null_max)
 

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 
 from capitulation.mining.difficulty import era_of
-from capitulation.mining.episodes import clusters, n_clusters
+from capitulation.mining.episodes import ANCHOR_COLUMNS, GRADES, clusters, n_clusters, n_effective
 from capitulation.study.chance import excess_of, max_rotation_test, rotation_p, rotation_test
 from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
 HORIZONS = (7, 30, 60, 90, 180, 365)
+BY_GRADE_COLUMNS = ["grade", "anchor", "horizon_days", "n_events", "n_clusters", "mean", "median", "hit_rate"]
+BY_GRADE_COLUMNS += ["base_median", "base_hit_rate", "excess_log", "ci_low", "ci_high", "p"]
 Events = Mapping[tuple[str, str], Any]  # event days (or a boolean daily Series) of each (definition, anchor)
 
 
@@ -76,7 +78,8 @@ def event_study(
     - excess (log return against the mean day of the event's own halving era, `returns.own_era_excess` without run-up
       and outcome), ci_low, ci_high (coverage `confidence`), p, p_two_sided: one statistic, `chance.rotation_test`;
     - excess_plain, p_plain: the mean log return after the events minus that of every day, and its rotation p;
-    - n_excess: events that `excess` rests on; fewer than n where an era is too young to be its own yardstick.
+    - n_excess: events that `excess` rests on; fewer than n where an era is too young to be its own yardstick;
+    - n_effective: how many events without overlap tell as much (`episodes.n_effective`).
 
     >>> days = pd.date_range("2014-01-01", periods=900, name="date")
     >>> rising = pd.DataFrame({"price_usd": pd.Series(1.01, days).cumprod(), "height": 280_000.0})
@@ -85,14 +88,56 @@ def event_study(
     """
     when, era, rows = panel.index[event_marks(panel.index, events)], era_of(panel.index, panel), []
     for days in horizons:
-        plain = beside_any_day(outcomes(panel, days, lag, since), when, days)
-        own = own_era_excess(panel["price_usd"], era, days, lag, since, leave_out_outcome=True)
+        returns = outcomes(panel, days, lag, since)
+        plain = beside_any_day(returns, when, days)
+        own = own_era_excess(panel["price_usd"], era, days, lag, since)
         test = rotation_test(own, when, confidence=confidence)
         deciding = {"excess": test.excess, "ci_low": test.interval[0], "ci_high": test.interval[1], "p": test.p}
-        rows.append({"days": days, **plain, **deciding, "p_two_sided": test.p_two_sided, "n_excess": test.n})
+        deciding |= {"p_two_sided": test.p_two_sided, "n_excess": test.n}
+        overlap = n_effective(returns.index[event_marks(returns.index, when)], days)
+        rows.append({"days": days, **plain, **deciding, "n_effective": overlap})
     names = {"n_events": "n", "n_clusters": "clusters", "excess_log": "excess_plain", "p_rotation": "p_plain"}
-    table, last = pd.DataFrame(rows).rename(columns=names), ["excess_plain", "p_plain", "n_excess"]
+    table, last = pd.DataFrame(rows).rename(columns=names), ["excess_plain", "p_plain", "n_excess", "n_effective"]
     return table[[*table.columns.drop(last), *last]]
+
+
+def by_grade(
+    panel: pd.DataFrame,
+    episodes: pd.DataFrame,
+    horizons: Iterable[int] = HORIZONS,
+    lag: int = 1,
+    since: str = SINCE,
+    *,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """What followed the episodes of each grade: is noise averaged with the real thing? (forward_returns_by_grade.csv)
+
+    `episodes`: one rule's, with start, end, buy_date and grade (`mining.episodes.episodes`). At a recovery or a buy the
+    grade is known, at a start it is not. One row per anchor, grade (all of them first) and horizon; other arguments as
+    `event_study`. Columns: grade, anchor, horizon_days, n_events, n_clusters; mean, median, hit_rate, base_median,
+    base_hit_rate of simple returns; excess_log, ci_low, ci_high, p, p_two_sided (own era, the deciding statistic), with
+    p_family and p_family_two_sided, which count all rows of the table (`chance.max_rotation_test` of the own-era
+    excess); p_plain (beside any day); n_effective.
+
+    >>> found = by_grade(panel, episodes(panel["price_usd"] < panel["price_usd"].shift(30), panel), horizons=[90])
+    >>> found.groupby("anchor")["n_events"].agg(lambda n: n.iloc[0] == n.iloc[1:].sum()).all()
+    True
+    """
+    split = {
+        (grade, anchor): episodes.loc[(episodes["grade"] == grade) | (grade == "all"), column].dropna()
+        for anchor, column in ANCHOR_COLUMNS.items()
+        for grade in ("all", *GRADES)
+    }
+    study = {key: event_study(panel, when, horizons, lag, since, confidence=confidence) for key, when in split.items()}
+    table = pd.concat(study, names=["grade", "anchor"]).reset_index(["grade", "anchor"])
+    era, sample = era_of(panel.index, panel), panel.loc[since or None :].index
+    excess = [own_era_excess(panel["price_usd"], era, days, lag, since).reindex(sample) for days in horizons]
+    marks = np.array([event_marks(sample, when) for when in split.values()])
+    for name, two_sided in (("p_family", False), ("p_family_two_sided", True)):
+        table[name] = max_rotation_test(np.column_stack(excess), marks, two_sided).p_family.ravel()
+    names = {"days": "horizon_days", "n": "n_events", "clusters": "n_clusters", "excess": "excess_log"}
+    last = ["p_family", "p_plain", "p_two_sided", "p_family_two_sided", "n_effective"]
+    return table.rename(columns=names)[[*BY_GRADE_COLUMNS, *last]].reset_index(drop=True)
 
 
 def leave_one_out(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:

@@ -72,15 +72,13 @@ def event_marks(index: pd.Index, events: Any) -> np.ndarray:
     return index.isin(pd.DatetimeIndex(pd.to_datetime(known, utc=True)).tz_localize(None).normalize())
 
 
-def own_era_excess(
-    price: pd.Series, era: pd.Series, days: int, lag: int = 1, since: str = SINCE, leave_out_outcome: bool = False
-) -> pd.Series:
+def own_era_excess(price: pd.Series, era: pd.Series, days: int, lag: int = 1, since: str = SINCE) -> pd.Series:
     """Forward log return of each day, minus what the mean day of its own era gives over the same horizon.
 
     x_t = r_t(h) - h m_t, with m_t the mean daily log return over the days of t's era since `since`, without days
-    t-364 ... t+lag (with `leave_out_outcome` t+lag+h): neither the fall of drift from era to era nor the fall before a
-    capitulation (the bias that Miller and Sanjurjo (2018) found in streaks) enters the comparison. `era`: label of each
-    day (`mining.difficulty.era_of`). Index: the days since `since` whose outcome is known and whose era has at least 90
+    t-364 ... t+lag+h: neither the fall of drift from era to era, nor the fall before a capitulation (the bias that
+    Miller and Sanjurjo (2018) found in streaks), nor the outcome itself enters the comparison. `era`: label of each day
+    (`mining.difficulty.era_of`). Index: the days since `since` whose outcome is known and whose era has at least 90
     other days to compare with.
 
     >>> price = pd.Series(1.01 ** np.arange(800.0), pd.date_range("2014-01-01", periods=800))
@@ -89,12 +87,12 @@ def own_era_excess(
     """
     returns = forward_returns(price, days, lag)
     changes = np.where(price.index < since, np.nan, _log_price(price).diff())
-    last, yardstick, labels = lag + days * leave_out_outcome, np.full(len(price), np.nan), era.reindex(price.index)
+    yardstick, labels = np.full(len(price), np.nan), era.reindex(price.index)
     for own in (np.flatnonzero(labels == label) for label in labels.unique()):
         known = np.nan_to_num(changes[own]), ~np.isnan(changes[own])
         running = np.pad(np.cumsum(known, axis=1), ((0, 0), (1, 0)))
         at = np.arange(len(own))
-        begin, stop = np.maximum(at - RUN_UP_DAYS + 1, 0), np.minimum(at + last + 1, len(own))
+        begin, stop = np.maximum(at - RUN_UP_DAYS + 1, 0), np.minimum(at + lag + days + 1, len(own))
         rest, left = running[:, -1:] - (running[:, stop] - running[:, begin])
         yardstick[own] = np.where(left >= MIN_YARDSTICK_DAYS, rest / np.maximum(left, 1), np.nan)
     return (returns - days * yardstick)[since:].dropna().rename(f"excess_log_return_{days}d")

@@ -8,20 +8,23 @@ import numpy as np
 import pandas as pd
 from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from capitulation.errors import DataError
 from capitulation.mining.difficulty import era_of
+from capitulation.mining.episodes import n_effective
 from capitulation.study import chance
 from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
 from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
 RESAMPLES_PER_CHUNK = 128
+OWN_ERA = {"excess": "excess_own_era", "p": "p_rotation_own_era", "p_two_sided": "p_two_sided_own_era"}
 STUDY_COLUMNS = (
     *("definition", "anchor", "horizon_days", "n_events", "n_clusters", "mean", "median", "hit_rate", "worst", "best"),
     *("base_mean", "base_median", "base_hit_rate", "excess_log", "ci_low", "ci_high", "p_rotation", "p_matched"),
-    *("p_holm", "min_detectable_log", "p_rotation_own_era", "p_rotation_two_sided", "p_rotation_era"),
-    *("p_rotation_demeaned", "p_hac", "p_hansen_hodrick", "t_ols", "t_hac", "t_hansen_hodrick"),
+    *("p_holm", "p_rotation_own_era", "p_rotation_two_sided", "p_rotation_era", "p_rotation_demeaned", "p_hac"),
+    *("p_hansen_hodrick", "t_ols", "t_hac", "t_hansen_hodrick", "excess_own_era", "ci_low_own_era"),
+    *("ci_high_own_era", "p_two_sided_own_era", "p_family_own_era", "n_effective"),
 )
 
 
@@ -76,9 +79,10 @@ def study_table(
     `panel`: `price_usd`, and `height` for the halving eras. Events and baseline are days since `since` whose outcome is
     known. `confidence`: coverage of the bootstrap interval of excess_log. `n_bootstrap`, `n_matched`: resamples, and
     sets of matched random entries, both from `seed`. p-values are one-sided (returns after events are higher) unless
-    named two_sided; p_holm is p_rotation adjusted over the horizons of a rule and anchor; min_detectable_log is the
-    excess that a one-sided 5 % test on as many independent clusters would find in four of five cases. A row without
-    events has n_events 0 and NaN.
+    named two_sided; p_holm is p_rotation adjusted over the horizons of a rule and anchor. The statistic that decides is
+    excess_own_era with ci_low_own_era, ci_high_own_era, p_rotation_own_era and p_two_sided_own_era (one rotation of
+    `returns.own_era_excess`); p_family_own_era counts all rules and anchors of that horizon. A row without events has
+    n_events 0 and NaN.
     """
     era, blocks = era_of(panel.index, panel), []
     cells = chance.match_levels(era, panel["price_usd"])
@@ -88,8 +92,9 @@ def study_table(
         levels = cells[:, panel.index.get_indexer(returns.index)]
         marks = np.array([event_marks(returns.index, when) for when in events.values()])
         rules, back = np.unique(marks, axis=0, return_inverse=True)  # two rules may name the same days
-        own = own_era_excess(panel["price_usd"], era, days, lag, since).reindex(returns.index).to_numpy()
-        known, block = ~np.isnan(own), all_beside_any_day(returns, rules, days)
+        own, block = own_era_excess(panel["price_usd"], era, days, lag, since), all_beside_any_day(returns, rules, days)
+        known = returns.index.isin(own.index)
+        deciding = [chance.rotation_test(own, rule[known], confidence=confidence) for rule in rules]
         block["ci_low"], block["ci_high"] = bootstrap_intervals(r, rules, days, n_bootstrap, confidence, [seed, days]).T
         rows = [
             {
@@ -102,11 +107,12 @@ def study_table(
         ]
         block = block.join(pd.DataFrame(rows)).assign(
             **{f"base_{name}": every[name] for name in ("mean", "median", "hit_rate")},
-            p_rotation_own_era=chance.rotation_p(own[known], rules[:, known])[0],
             p_rotation_demeaned=chance.rotation_p(chance.less_own_mean(r, labels), rules)[0],
+            **{name: [getattr(test, of) for test in deciding] for of, name in OWN_ERA.items()},
+            p_family_own_era=chance.max_rotation_test(own, rules[:, known]).p_family if known.any() else np.nan,
+            n_effective=[n_effective(returns.index[rule], days) for rule in rules],
         )
-        clusters = block["n_clusters"].where(block["n_clusters"] > 0)
-        block["min_detectable_log"] = (ndtri(0.95) + ndtri(0.8)) * returns.std(ddof=0) / np.sqrt(clusters)
+        block[["ci_low_own_era", "ci_high_own_era"]] = [test.interval for test in deciding]
         names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
         blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
