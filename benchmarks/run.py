@@ -48,7 +48,7 @@ EDITIONS = {"ours": ROOT}
 if os.environ.get("FIRST_EDITION"):
     EDITIONS["first"] = Path(os.environ["FIRST_EDITION"]).resolve()
 PAIRS = [(fast, slow) for slow in range(20, 180, 2) for fast in range(5, 65) if fast < slow]
-DAYS, RESAMPLES, SHUFFLES, MARKETS = 90, 2_000, 10_000, 6_800
+DAYS, RESAMPLES, SHUFFLES, MARKETS = 90, 2_000, 10_000, 5_400
 VIEW = {"rule": "hash_ribbons", "anchor": "recovery", "fast_days": 30, "slow_days": 60, "horizon_days": DAYS}
 VIEW |= {"lag_days": 1, "min_depth_z": 0.0}
 SLIDERS = {"fast_days": range(20, 45), "slow_days": range(50, 75), "horizon_days": range(80, 105), "lag_days": range(8)}

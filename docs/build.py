@@ -30,7 +30,7 @@ from capitulation.report.tables import codebook, html_table
 from capitulation.words import ANCHOR_WORDS, count, percent
 
 ROWS_SHOWN, FIGURES_SHOWN = 15, 2
-FIRST_FIGURE = "returns_by_horizon"
+FIRST_FIGURE = "ledger"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 740}
 RETURNS = "30-measure-forward-returns"
 SHOTS = {  # name: page, what to scroll to, the window
@@ -42,11 +42,11 @@ SHOTS = {  # name: page, what to scroll to, the window
 MAX_BYTES = 150_000
 HEADERS = {"horizon_days": "days", "n_events": "events", "n_clusters": "clusters", "hit_rate": "gains"}
 HEADERS |= {"base_hit_rate": "gains, any day", "median": "median", "base_median": "median, any day"}
-HEADERS |= {"excess_log": "excess, log", "ci_low": "from", "ci_high": "to", "p_rotation": "p"}
-HEADERS |= {"p_rotation_own_era": "p, own era", "p_holm": "p, Holm"}
+HEADERS |= {"n_effective": "effective", "excess_own_era": "excess, log", "ci_low_own_era": "from"}
+HEADERS |= {"ci_high_own_era": "to", "p_rotation_own_era": "p", "p_family_own_era": "p, all rules"}
 FORMATS = dict.fromkeys(("hit_rate", "base_hit_rate"), ".0%") | dict.fromkeys(("median", "base_median"), "+.1%")
-FORMATS |= dict.fromkeys(("excess_log", "ci_low", "ci_high"), "+.3f")
-FORMATS |= dict.fromkeys(("p_rotation", "p_rotation_own_era", "p_holm"), "p")
+FORMATS |= dict.fromkeys(("excess_own_era", "ci_low_own_era", "ci_high_own_era"), "+.3f")
+FORMATS |= dict.fromkeys(("p_rotation_own_era", "p_family_own_era"), "p") | {"n_effective": ".1f"}
 
 
 def text(value: object) -> str:
@@ -109,7 +109,7 @@ def notebook_section(folder: Path, name: str, pictures: dict[Path, str]) -> str:
             parts.append(table_of(page))
         elif page.startswith("<p"):
             parts.append(words(page))
-        elif "name" in facts and drawn < FIGURES_SHOWN:
+        elif "name" in facts and (drawn < FIGURES_SHOWN or facts["name"] == FIRST_FIGURE):
             pictures[folder / "figures" / f"{facts['name']}.png"] = text(facts["alt"])
             parts.append(f"![{text(facts['alt'])}]({facts['name']}.png)\n\n*{text(facts['caption'])}*")
             drawn += 1
@@ -147,9 +147,10 @@ def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str
     about = (
         f"{what} since {params.sample_start}, bought at the close {count(params.entry_lag_days, 'day')} later;"
         f" {told['primary']['n_events']} of them have a known outcome at {params.primary_horizon_days} days."
-        " *Excess*: mean log return minus that of every day, with the ends of its"
-        f" {percent(params.confidence)} interval; *p*: one-sided rotation test, plain, against the mean day of the"
-        " era, and adjusted for all horizons; *clusters*: events nearer than the horizon count once."
+        " *Excess*: mean log return against the mean day of the same halving era, with the ends of its"
+        f" {percent(params.confidence)} interval; *p*: the one-sided rotation test of that excess, alone and with all"
+        " rules and signals allowed for; *clusters*: events nearer than the horizon count once; *effective*: as many"
+        " separate events tell as much."
         f" {source_line(record['market'])} [All results](docs/results/README.md)."
     )
     picture = [f"![{alt}](docs/results/{path.name})" for path, alt in pictures.items() if path.stem == FIRST_FIGURE]

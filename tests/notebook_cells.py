@@ -6,20 +6,36 @@ from pathlib import Path
 
 import capitulation as cap
 from capitulation.data.market import Market
-from capitulation.params import Params, shared_settings
+from capitulation.params import make_params, shared_settings
 from capitulation.paths import notebooks_folder
 from capitulation.report.page import Page
 
 
-def run_cells(name: str, panel, folder: Path, monkeypatch, *, simulated: bool = False, **rules) -> dict:
-    """The notebook's names after its last cell; its tables, figures and findings are in `folder`."""
-    market = Market(panel, "test", simulated, "", "", "", "", "", None)
-    shared = shared_settings(Params())
-    shared["rules"] |= rules
-    page = Page(market, **shared, notebook=name, folder=folder)
+def run_cells(name: str, panel, folder: Path, monkeypatch, *, simulated: bool = False, **settings) -> dict:
+    """The notebook's names after its last cell, and as `shown` every text that it put on its page.
+
+    Its tables, figures and findings are in `folder`. `settings`: parameters of the run.
+    """
+    params, shown = make_params(settings), []
+    page = Page(
+        Market(panel, "test", simulated, "", "", "", "", "", None),
+        **shared_settings(params),
+        notebook=name,
+        folder=folder,
+    )
+
+    def show(data, raw=True, metadata=None):
+        of_figure = (metadata or {}).get("image/png", {})
+        shown.extend(
+            [data.get("text/html", data.get("text/plain", "")), *(of_figure.get(k, "") for k in ("title", "alt"))]
+        )
+
     monkeypatch.setattr(cap, "open_page", lambda **_: replace(page))
+    monkeypatch.setattr("capitulation.report.page.display", show)
     names = {"__name__": name}
     for cell in json.loads((notebooks_folder() / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)  # noqa: S102
-    return names
+        if "parameters" in cell["metadata"].get("tags", []):
+            names |= {key: getattr(params, key) for key in settings if key in names}
+    return names | {"shown": shown}

@@ -27,18 +27,20 @@ def steady_panel(hash_rate, blocks=144.0, start="2015-01-01", price=100.0) -> pd
 def mined_panel(days: int = 1500, seed: int = 1, growth: float = 0.5) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Blocks found one by one under the consensus rule: the daily panel, and the true adjustments.
 
-    The true hash rate (EH/s) grows by `growth` (log, per year) and wanders; difficulty is set after each 2016 blocks
-    from the time between an epoch's first and last block.
+    The true hash rate (EH/s) grows by `growth` (log, per year) and wanders from day to day; difficulty is set after
+    each 2016 blocks from the time between an epoch's first and last block.
     """
     rng = np.random.default_rng(seed)
     wander = np.cumsum(rng.normal(0, 0.01, days + 60))
     true_rate = np.exp(growth * np.arange(days + 60) / 365 + wander)
     difficulty = true_rate[0] * 1e18 * 600 / HASHES
+    midnights = np.arange(len(true_rate) + 1) * SECONDS_PER_DAY
+    work = np.r_[0, np.cumsum(true_rate * 1e18 * SECONDS_PER_DAY)]  # hashes done by each of them
     now, height, times, difficulties, truth = 0.0, 1, [], [], []
     while now < days * SECONDS_PER_DAY:
         size = 2016 if height > 1 else 2015
-        pace = difficulty * HASHES / (true_rate[int(now // SECONDS_PER_DAY)] * 1e18)
-        found = now + np.cumsum(rng.exponential(pace, size))
+        needed = np.cumsum(rng.exponential(difficulty * HASHES, size))
+        found = np.interp(np.interp(now, midnights, work) + needed, work, midnights)
         times.append(found)
         difficulties.append(np.full(size, difficulty))
         span = found[-1] - found[0]

@@ -7,11 +7,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import CensoredData, ecdf
+from scipy.stats import CensoredData, binomtest, ecdf
 from scipy.stats import f as f_distribution
 
+from capitulation.mining import episodes as mining
+from capitulation.mining.episodes import GRADES
+from capitulation.mining.hashrate import hash_ribbons
 from capitulation.study import lead_lag as ll
-from capitulation.study.duration import kaplan_meier, lifetimes, recovery_odds, survival_curve
+from capitulation.study.duration import kaplan_meier, lifetimes, recovery_odds, relapse, survival_curve
 
 LIVES = st.lists(st.tuples(st.integers(2, 120), st.booleans()), min_size=1, max_size=30)
 
@@ -100,6 +103,52 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
         row = recovery_odds(table, 1, within=(30,)).iloc[0]
         hits += row["low"] <= truth <= row["high"]
     assert 0.90 <= hits / runs <= 0.99
+
+
+def alternating(lengths, grades):
+    """Episodes and the calm after each, in turn, of the given lengths; the last episode goes on if they are odd."""
+    day = pd.Timestamp("2014-01-01") + pd.to_timedelta(np.append(0, np.cumsum(lengths)), "D")
+    end = pd.Series(day[1::2]).reindex(range(len(day[::2][: -(-len(lengths) // 2)])))
+    table = pd.DataFrame({"start": day[::2][: len(end)], "end": end})
+    return table.assign(grade=np.resize(grades, len(table))), day[-1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 120), min_size=1, max_size=30), st.sampled_from([0.8, 0.95]))
+def test_relapses_equal_a_loop_and_their_interval_scipys(lengths, confidence):
+    table, last = alternating(lengths, GRADES)
+    found = relapse(table, last, within=(7, 30), confidence=confidence)
+    assert found["grade"].tolist() == ["all", *GRADES] * 2
+    for row in found.itertuples():
+        own = [e for e, grade in zip(table["end"], table["grade"], strict=True) if row.grade in ("all", grade)]
+        known = [end for end in own if (last - end).days >= row.within_days]
+        again = [any(0 < (start - end).days <= row.within_days for start in table["start"]) for end in known]
+        assert (row.n, row.relapsed) == (len(known), sum(again))
+        if known:
+            theirs = binomtest(sum(again), len(known)).proportion_ci(confidence)
+            assert (row.share, row.low, row.high) == pytest.approx((np.mean(again), *theirs), abs=1e-9)
+        else:
+            assert math.isnan(row.share) and math.isnan(row.low) and math.isnan(row.high)
+
+
+def test_an_early_relapse_does_not_enter_before_its_quiet_neighbours():
+    """Of two recoveries of nearly the same age one relapsed after five days: both count from day 30 on, not before."""
+    table, last = alternating([10, 40, 10, 5, 10, 10], ["real"])
+    assert relapse(table, last, within=(30,)).iloc[0][["n", "relapsed"]].tolist() == [1, 0]
+    assert relapse(table, last + pd.Timedelta(days=6), within=(30,)).iloc[0][["n", "relapsed"]].tolist() == [2, 1]
+    assert relapse(table, last, within=(30,), since="2015-01-01")["n"].eq(0).all()
+
+
+def test_relapses_of_the_real_file_and_without_its_future(real_panel):
+    whole = mining.episodes(hash_ribbons(real_panel)["inverted"], real_panel)
+    table = relapse(whole, real_panel.index[-1]).set_index(["within_days", "grade"])[["n", "relapsed"]]
+    assert table.xs("all", level="grade").to_numpy().tolist() == [[33, 12], [32, 15], [31, 19]]
+    assert table.loc[30].to_numpy().tolist() == [[32, 15], [7, 1], [4, 2], [21, 12]]
+    assert table.loc[(90, "noise-like")].tolist() == [21, 16] and table.loc[(90, "real")].tolist() == [7, 1]
+    for last in pd.to_datetime(["2016-09-01", "2021-05-20", "2024-07-30", "2025-06-01"]):
+        past = real_panel[:last]
+        known = mining.episodes(hash_ribbons(past)["inverted"], past)
+        pd.testing.assert_frame_equal(relapse(known, last), relapse(whole, last))
 
 
 def weekly(n=400, seed=0, price_to_hash=0.0, hash_to_price=0.0, lag=3):

@@ -73,6 +73,14 @@ def test_buy_is_the_recovery_day_or_the_first_cross_before_the_next_start():
     assert pd.isna(_buys(rising, (40, None))[0]) and pd.isna(_buys(np.full(100, np.nan), (40, 60))[0])
 
 
+def test_no_price_at_the_recovery_means_no_buy_however_long_the_next_start_is_off():
+    rising = np.linspace(10, 20, 200)
+    later, hole = rising.copy(), rising.copy()
+    later[:65], hole[60] = np.nan, np.nan
+    assert pd.isna(_buys(later, (40, 60))[0]) and _buys(later, (80, 90)) == [DAYS[90]]
+    assert pd.notna(_buys(hole, (40, 60))[0])  # one missing price does not take the signal away
+
+
 def test_each_figure_of_an_episode_is_that_of_its_days(mined):
     ribbon, cuts, fallen = hashrate.hash_ribbons(mined), difficulty.adjustments(mined), hashrate.drawdown(mined)
     table = ep.episodes(ribbon["inverted"], mined)

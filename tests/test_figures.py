@@ -45,6 +45,11 @@ def found(panel):
     return episodes(hash_ribbons(panel)["inverted"], panel)
 
 
+def timeline(panel, states, since="2011-01-01"):
+    every = pd.concat([episodes(state, panel).assign(definition=name) for name, state in states.items()])
+    return figures.definitions_timeline(every, panel, pd.DataFrame(states), since=since)
+
+
 def words(figure):
     return tuple(text.replace("\n", " ").replace("\u00a0", " ") for text in (figure.get_suptitle(), figure.get_label()))
 
@@ -67,10 +72,15 @@ def small(simulated_panel):
     table = pd.DataFrame(keys, columns=["definition", "anchor", "horizon_days"]).assign(n_events=9)
     table[["ci_low", "excess_log", "ci_high"]] = np.sort(rng.normal(0, 0.1, (12, 3)))
     table["p_rotation"] = rng.uniform(0, 1, 12)
+    table[["ci_low_own_era", "excess_own_era", "ci_high_own_era"]] = np.sort(rng.normal(0, 0.1, (12, 3)))
+    table["p_rotation_own_era"] = np.linspace(0.01, 0.9, 12)
+    table["p_family_own_era"] = np.linspace(0.2, 1, 12)
+    table["mean"] = table["excess_own_era"]
     own = found(panel)
     ends, curve = pd.DatetimeIndex(own["end"].dropna()[-16:]), survival_curve(own)
     test, forecasts = rotation_test(after(price, ends, 90)[1], ends), prequential(panel, ends)
     grid = pd.DataFrame({"fast_days": [10, 10, 30, 30], "slow_days": [45, 60] * 2, "excess_log": rng.normal(size=4)})
+    grid["p_family"] = 0.5
     specifications = pd.concat([table.assign(sample_start=f"{year}-01-01", lag_days=1) for year in (2011, 2014)])
     run = backtest(price, ends, hold_days=90)
     curves = pd.DataFrame({PRIMARY: run.equity, HOLD: price / price.iloc[0], "hash_ribbons_buy_hold_7d": run.equity**2})
@@ -91,7 +101,7 @@ def nothing(small):
 
 NETWORK = {  # charts of a panel alone
     "capitulations": lambda p: figures.capitulations(p, hash_ribbons(p), found(p), p.assign(low_ehs=1.0, high_ehs=2.0)),
-    "timeline": lambda p: figures.definitions_timeline(found(p).assign(definition=OWN), p),
+    "timeline": lambda p: timeline(p, {OWN: hash_ribbons(p)["inverted"]}),
     "economics": lambda p: figures.mining_economics(p, economics(p), fleet(p, POWER)),
     "rigs": lambda p: figures.rig_breakeven(rigs_under_water(p, POWER), POWER),
     "adjustments": lambda p: figures.adjustment_bars(adjustments(p)),
@@ -100,6 +110,7 @@ NETWORK = {  # charts of a panel alone
 CHARTS = {name: lambda f, draw=draw: draw(f.panel) for name, draw in NETWORK.items()} | {
     "paths": lambda f: figures.event_paths(f.panel, f.ends),
     "horizons": lambda f: figures.returns_by_horizon(f.panel, f.ends, horizons=(30, 90), notes={90: "n = 16\np = 0.2"}),
+    "ledger": lambda f: figures.ledger(f.panel, f.own),
     "null": lambda f: figures.null_distribution(f.test.null, f.test.excess),
     "forest": lambda f: figures.forest(f.table),
     "prequential": lambda f: figures.prequential(f.forecasts),
@@ -150,8 +161,10 @@ def test_panels_show_the_same_days_and_what_is_not_known_is_left_out(small):
 
 def test_words_hold_figures_computed_here(small):
     f, panel, at_90 = small, small.panel, small.table[small.table["horizon_days"] == 90]
+    p_90 = at_90[["p_rotation_own_era", "p_family_own_era"]].iloc[0].tolist()
     h, money = panel["hash_rate_ehs"], panel["revenue_usd"] / panel["hash_rate_ehs"] / 1000
     own, (chosen, every) = f.own, after(f.price, f.ends, 90)
+    graded = {grade: after(f.price, ends, 90)[0] for grade, ends in own.groupby("grade")["end"]}
     deep, gap = (own["depth_z"] < -3).sum(), 100 * (h.tail(30).mean() / h.tail(60).mean() - 1)
     change, rigs = adjustments(panel)["change"].dropna(), rigs_under_water(panel, POWER)["breakeven_usd_kwh"]
     earlier = (chosen.index.to_numpy()[:, None] >= chosen.index + pd.Timedelta(days=91)).sum(axis=1)  # outcome known
@@ -160,7 +173,7 @@ def test_words_hold_figures_computed_here(small):
     fall, ends = 100 * (1 - f.curves / f.curves.cummax()).max(), f.curves.iloc[-1]
     expected = {
         "capitulations": f"{deep} deeper than block luck explains; on {h.index[-1]:%Y-%m-%d} the gap is {gap:+.1f} %",
-        "timeline": f"{OWN} {len(own)}.",
+        "timeline": f"since 2011 they count {(~(own['end'] <= '2011-01-01')).sum()} episodes",
         "economics": f"A PH/s earns {money.iloc[-1]:.3g} USD a day, ",
         "rigs": f"{(rigs >= POWER).sum()} of {len(rigs)} current rig models can pay {POWER} USD/kWh",
         "adjustments": f"{(change < 0).sum()} of {len(change)} difficulty adjustments were cuts",
@@ -168,13 +181,16 @@ def test_words_hold_figures_computed_here(small):
         "paths": f"90 days after the median of {len(chosen)} events BTC stood at {simple(chosen.median())}",
         "horizons": f"90 days {simple(chosen.median())} against {simple(every.median())} (n = 16, p = 0.2)",
         "null": f"{100 * at_least:.1f} % of {len(every):,} rotations of the calendar do at least as well",
-        "forest": f"{(at_90['p_rotation'] < 0.05).sum()} of 6 pairs of definition and signal have a rotation p below",
+        "forest": f"none of 6 pairs of definition and signal can be told from chance: the best, Hash Ribbons "
+        f"(starts), has p = {p_90[0]:.3f} alone and p = {p_90[1]:.2f} among all",
+        "ledger": f"BTC was higher 90 days after {(graded['real'] > 0).sum()} of {len(graded['real'])} recoveries from "
+        "real capitulations, ",
         "prequential": f"Over {sum(earlier >= 3)} signals, forecasts from earlier signals",
         "windows": f"above zero; 30/60 beats {100 * (excess < framed).mean():.0f} % of them",
         "specifications": f"{100 * (f.table['excess_log'] > 0).mean():.0f} % of 24 ways to ask the question",
         "equity": f"{fall[PRIMARY]:.0f} % down) and {ends[HOLD]:.3g} USD by holding (at worst {fall[HOLD]:.0f} %",
-        "rates": "1 of 2 tests keep their 5 % level in realistic markets; “least squares” rejects 21 %",
-        "power": f"An effect of {simple(0.3)} would be found in 50 % of samples",
+        "rates": "rejects 5.0 % of realistic markets without any effect, where 5 % is right; 1 of 2 rows lie",
+        "power": f"An effect of {simple(0.3)} would be found in 50 % of simulated histories",
     }
     for name, draw in CHARTS.items():
         assert expected[name].replace("-", "−") in words(draw(f))[1].replace("-", "−"), name
@@ -233,8 +249,81 @@ def test_verdicts_follow_the_numbers(small):
         curve = survival_curve(pd.DataFrame({"days": [10, 30, 30, 40], "ongoing": ongoing}))
         old = figures.survival(curve, age=55)
         assert verdict in words(old)[0] and "day 55" in words(old)[1] and old.axes[0].get_xlim()[1] > 55
+    same = dict.fromkeys(["excess_own_era", "ci_low_own_era", "ci_high_own_era"], 0.0)
     with warnings.catch_warnings(action="error"):
-        figures.forest(small.table.assign(excess_log=0.0, ci_low=0.0, ci_high=0.0))
+        figures.forest(small.table.assign(**same))
+    assert "at least one of 6 pairs" in words(figures.forest(small.table.assign(p_family_own_era=0.01)))[0]
+    last = "one of 7 looks, p = 0.3 once all are counted"
+    for figure in (
+        figures.null_distribution(small.test.null, small.test.excess, verdict=last),
+        figures.returns_by_horizon(small.panel, small.ends, verdict=last),
+        figures.ledger(small.panel, small.own, verdict=last),
+    ):
+        assert words(figure)[0].endswith(f"; {last}")
+
+
+def test_two_rules_that_are_one_are_one_row(small):
+    twin = small.table.loc[small.table["definition"] == "hash_ribbons"].assign(definition="hash_rate_growth_30d")
+    figure = figures.forest(pd.concat([small.table, twin]))
+    names = [name.get_text().replace("\n", " ") for name in figure.axes[0].get_yticklabels()]
+    assert sorted(names) == sorted(["Hash Ribbons = 30-day hash-rate growth", OWN]) and "of 6 pairs" in words(figure)[0]
+    inverted, never = hash_ribbons(small.panel)["inverted"], small.panel["price_usd"] < 0
+    states = {"hash_ribbons": inverted, "hash_rate_growth_30d": inverted, "puell_multiple": never}
+    figure = timeline(small.panel, states | {OWN: inverted.mask(inverted.notna())})
+    assert len(figure.axes[0].get_yticks()) == 3
+    assert "of 2 definitions known on" in words(figure)[0] and words(figure)[1].endswith(f"{OWN} not known.")
+    share = f"{100 * inverted['2011':].mean():.0f} %"
+    assert {text.get_text() for text in figure.axes[0].texts if "%" in text.get_text()} == {share, "0 %"}
+
+
+def test_ledger_counts_by_grade_and_marks_what_is_not_known():
+    days = pd.date_range("2015-01-01", periods=1000, name="date")
+    price = pd.Series(100 * 1.01 ** np.minimum(np.arange(1000), 500), days)  # rises, then stands still
+    panel = pd.DataFrame({"price_usd": price, "height": np.nan})
+    rows = [(0, "real"), (100, "noise-like"), (600, "noise-like"), (700, "real"), (990, "doubtful")]
+    ends = pd.DataFrame({"end": [days[at] for at, _ in rows], "grade": [grade for _, grade in rows], "ongoing": False})
+    title, alt = words(figure := figures.ledger(panel, ends, days=30))
+    assert title.startswith("BTC was higher 30 days after 1 of 2 recoveries from real capitulations and 1 of 2 from ")
+    assert f"2015-01-01 real {simple(30 * np.log(1.01))}" in alt and alt.endswith("what followed on 2017-09-17.")
+    assert "not known" in [text.get_text() for text in figure.axes[0].texts]
+    shapes = {
+        (line.get_marker(), line.get_markerfacecolor()) for line in figure.axes[0].lines if line.get_marker() in "Ddo"
+    }
+    assert len({shape for shape, _ in shapes}) == len({fill for _, fill in shapes}) == 3
+    for some, says in (
+        (ends.iloc[:1], "1 of 1 recovery from real capitulations; after"),
+        (ends.iloc[2:3].assign(grade=None), "0 of 1 recovery from ungraded capitulations; after"),
+        (ends.iloc[1:3], "1 of 2 recoveries from noise-like capitulations; after"),
+        (ends.iloc[4:], "No recovery since 2014-01-01 has an outcome"),
+        (ends.iloc[:0], "No recovery since 2014-01-01 has an outcome"),
+    ):
+        assert says in words(figures.ledger(panel, some, days=30))[0]
+        assert_whole(figures.ledger(panel, some, days=30))
+    at_start = ends.assign(start=ends["end"], end=pd.NaT, ongoing=True)
+    title, alt = words(figures.ledger(panel, at_start, days=30, anchor="start", since=""))
+    assert "1 of 2 starts of real capitulations" in title and alt.endswith("One capitulation is under way.")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hash_rate_ehs": 1.0, "block_count": 144.0},  # never inverted
+        {"block_count": np.nan, "difficulty": np.nan, "height": np.nan},
+        {"price_usd": np.nan},
+        "no price at the end",
+    ],
+    ids=str,
+)
+def test_odd_markets_give_whole_figures(small, change):
+    panel = small.panel.assign(**change) if isinstance(change, dict) else small.panel.copy()
+    if isinstance(change, str):
+        panel.loc[panel.index[-30:], "price_usd"] = np.nan
+    own = found(panel)
+    ends = own["end"].dropna()[-16:]
+    drawn = [draw(panel) for draw in NETWORK.values()]
+    drawn += [figures.ledger(panel, own, anchor=anchor) for anchor in ("start", "recovery", "buy")]
+    for figure in (*drawn, figures.event_paths(panel, ends), figures.returns_by_horizon(panel, ends)):
+        assert_whole(figure)
 
 
 def test_readers_settings_change_nothing_and_bytes_repeat(small):

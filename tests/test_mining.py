@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import beta, norm
+from scipy.stats import t as student
 
 from capitulation.errors import DataError, InputError
 from capitulation.mining import difficulty, economics, episodes, hashrate, rules, trend
@@ -38,7 +39,7 @@ DAILY = {
     "breakeven_usd_kwh": lambda p: economics.breakeven_usd_kwh(p, RIGS),
 }
 # One row per event, see the test of tables; or about the last day, or the whole history, that they are given.
-NOT_DAILY = ("adjustments", "halving_days", "next_adjustment")
+NOT_DAILY = ("adjustments", "adjustment_record", "halving_days", "next_adjustment")
 for module in (hashrate, difficulty, economics, rules, episodes, trend):
     for name, function in inspect.getmembers(module, inspect.isfunction):
         first, *others = [*inspect.signature(function).parameters.values()] or [None]
@@ -180,8 +181,7 @@ def test_adjustments_that_change_nothing_or_are_not_known():
     assert difficulty.adjustments(panel)["change"].isna().tolist() == [False, True, False, False]
     blind = panel.assign(height=np.nan)
     assert difficulty.adjustments(blind).empty and difficulty.next_adjustment(blind) == {}
-    last = difficulty.next_adjustment_history(steady_panel(np.full(29, 7.0), blocks=[144.0] * 27 + [143.0, 1.0]))
-    assert (last["change_low"] == last["change_high"])[last["blocks_remaining"] == 1].any()  # certain at its last block
+    assert difficulty.adjustment_record(blind).empty
 
 
 def test_next_adjustment_of_a_faster_chain_is_up_by_its_speed():
@@ -198,7 +198,8 @@ def test_next_adjustment_of_a_faster_chain_is_up_by_its_speed():
 def test_interval_covers_as_often_as_it_says_when_only_luck_moves_blocks():
     covered, days = 0, 0
     for seed in range(6):
-        panel = steady_panel(np.full(900, 7.0), np.random.default_rng(seed).poisson(144, 900).astype(float))
+        blocks = np.random.default_rng(seed).poisson(144, 900).astype(float)
+        panel = steady_panel(np.full(900, 7.0), blocks).assign(difficulty=7.0)  # never moved: no drift to be seen
         history = difficulty.next_adjustment_history(panel, confidence=0.9)
         marks = np.arange(2016, panel["height"].iloc[-1], 2016)
         found_on = np.interp(marks, np.r_[0, panel["height"]], np.arange(len(panel) + 1))
@@ -207,6 +208,95 @@ def test_interval_covers_as_often_as_it_says_when_only_luck_moves_blocks():
         covered += true.between(history["change_low"], history["change_high"])[known].sum()
         days += known.sum()
     assert covered / days == pytest.approx(0.9, abs=0.04)
+
+
+def _by_hand(panel: pd.DataFrame, day: pd.Timestamp, confidence: float) -> np.ndarray:
+    """Lowest, likely and highest change as estimated on `day`: formula and source in the methodology, a step a line."""
+    known = difficulty.adjustments(panel[:day])
+    begun = known.iloc[-1]
+    of_day = panel["height"].diff()[begun["date"]]
+    part_of_day = (panel["height"][begun["date"]] - begun["height"] + 1) / of_day
+    days = (day - begun["date"]).days + part_of_day
+    found = int(panel["height"][day]) % 2016 + 1
+    recent = np.log1p(known["change"].dropna()).iloc[-26:]
+    drift = max(np.var(recent, ddof=1) / 2 - 1 / 2016, 0) * (1 - found / 2016) ** 2
+    spread = student.ppf(0.5 + confidence / 2, len(recent) - 1)
+    spread *= np.sqrt(drift + part_of_day * (1 - part_of_day) / of_day / days**2)
+    luck = np.zeros(2)
+    if found < 2016:
+        luck = np.log(beta.ppf([0.5 - confidence / 2, 0.5 + confidence / 2], found, 2016 - found) * 2016 / found)
+    moved = np.array([-np.hypot(luck[0], spread), 0, np.hypot(luck[1], spread)])
+    return np.clip(14 / (days * 2015 / found) * np.exp(moved), 0.25, 4) - 1
+
+
+CHANGES = ["change_low", "change", "change_high"]
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_an_interval_adds_up_luck_drift_and_clock(mined, confidence):
+    panel = mined[0]
+    history = difficulty.next_adjustment_history(panel, confidence)
+    last_block = history.index[history["blocks_remaining"] == 1][:1]
+    for day in [*panel.index[60::97], *last_block]:
+        np.testing.assert_allclose(history.loc[day, CHANGES].astype(float), _by_hand(panel, day, confidence), atol=1e-9)
+    assert (history["date_low"] > panel.index)[history["date_low"].notna()].all()  # blocks to come come later
+
+
+def test_without_drift_luck_remains_and_drift_only_widens():
+    """A rate that never moves against one whose difficulty goes up and down by a tenth, at the same pace of blocks."""
+    calm = steady_panel(np.full(400, 7.0), blocks=150.0)
+    of_block = 1.1 ** (np.arange(1, 400 * 150 + 1) // 2016 % 2)
+    moved = calm.assign(difficulty=calm["difficulty"] * of_block.reshape(400, 150).mean(axis=1))
+    luck, wide = (difficulty.next_adjustment_history(panel).iloc[300:] for panel in (calm, moved))
+    inside = luck["blocks_remaining"].between(100, 1900)  # at an epoch's first blocks a factor of four ends them all
+    luck, wide, found = luck[inside], wide[inside], 2017 - luck["blocks_remaining"][inside]
+    ratio = [beta.ppf(end, found, 2016 - found) / found * 2016 for end in (0.025, 0.975)]
+    for side, end, outer in (("change_low", ratio[0], -1), ("change_high", ratio[1], 1)):
+        alone = (1 + luck["change"]) * end - 1
+        assert ((luck[side] - alone) * outer).between(0, 0.02).all()  # the clock is all that widens it
+        assert ((wide[side] - luck[side]) * outer > 0).all()
+    assert luck["change"].equals(wide["change"])
+
+
+def _coverage(panels, confidence: float, since: str | None = None) -> pd.Series:
+    """Share of the intervals that held, by quarter of the epoch, over all days of all `panels`."""
+    records = pd.concat([difficulty.adjustment_record(panel, confidence, since) for panel in panels])
+    held = (records["covered"] * records["n_days"]).groupby(records["quarter_of_epoch"]).sum()
+    return held / records.groupby("quarter_of_epoch")["n_days"].sum()
+
+
+@pytest.mark.parametrize(("confidence", "off"), [(0.8, 0.08), (0.95, 0.04)])
+@pytest.mark.parametrize("growth", [-0.5, 0.2, 1.0])
+def test_interval_holds_as_often_as_it_says_where_hash_rate_wanders(growth, confidence, off):
+    covered = _coverage([mined_panel(1500, seed, growth)[0] for seed in range(4)], confidence)
+    assert covered.index.tolist() == [1, 2, 3, 4]
+    assert covered.between(confidence - off, confidence + off).all(), covered.to_dict()
+
+
+@pytest.mark.parametrize(("confidence", "low", "high"), [(0.95, 0.93, 0.97), (0.8, 0.76, 0.84)])
+def test_interval_held_as_often_as_it_says_since_2014(real_panel, confidence, low, high):
+    covered = _coverage([real_panel], confidence, "2014-01-01")
+    assert covered.between(low, high).all(), covered.to_dict()
+
+
+def test_the_record_holds_what_was_known_and_stands_beside_the_estimate(world):
+    history = difficulty.next_adjustment_history(world, 0.9)
+    came = history["height"].map(difficulty.adjustments(world).set_index("height")["change"])
+    for size in (400, 1100):
+        past = world.iloc[:size]
+        dates = difficulty.adjustments(past).dropna(subset=["change"])
+        rows = history.iloc[30:size].assign(came=came)
+        rows = rows[rows["height"].isin(dates["height"]) & rows["change"].notna()]
+        held = rows["came"].between(rows["change_low"], rows["change_high"])
+        record = difficulty.adjustment_record(past, 0.9, str(world.index[30].date()))
+        assert record["n_days"].sum() == len(rows)
+        assert (record["covered"] * record["n_days"]).sum() == pytest.approx(held.sum())
+        now = difficulty.next_adjustment(past, 0.9)
+        if now:
+            row = difficulty.adjustment_record(past, 0.9).iloc[int(4 - np.ceil(now["blocks_remaining"] / 504))]
+            assert (now["record"], now["record_n"]) == (row["covered"], row["n_adjustments"])
+    first = difficulty.next_adjustment(steady_panel(np.full(20, 7.0)))
+    assert np.isnan(first["record"]) and first["record_n"] == 0
 
 
 def test_real_adjustments_match_the_list_of_mempool_space(real_panel, data_folder):

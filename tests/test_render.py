@@ -159,9 +159,16 @@ def test_the_whole_report_has_one_first_heading_and_unique_ids(tmp_path):
 def test_the_first_page_tells_what_the_tables_say(tmp_path, simulated_panel):
     assert not any(render.story(tmp_path, [], make_params()).values())
     (tmp_path / "tables").mkdir()
-    names = ("n_events", "n_clusters", "median", "base_median", "excess_log", "ci_low", "ci_high", "p_rotation")
-    rows = ["hash_ribbons,recovery,90,12,11,.25,.12,.09,-.1,.28,.18", "puell_multiple,recovery,90,3,3,.25,.12,.09,,,"]
-    rows += ["hash_ribbons,recovery,30,12,11,.25,.12,.09,-.1,.28,.18"]
+    names = ("n_events", "n_effective", "median", "base_median", "excess_own_era", "ci_low_own_era", "ci_high_own_era")
+    names += ("p_rotation_own_era", "p_family_own_era", "min_detectable_log")
+    rows = [
+        "puell_multiple,recovery,90,3,3,.25,.12,.07,,,.2,.9,",
+        "hash_rate_growth_30d,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,",
+    ]
+    rows += [
+        "hash_ribbons,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,.4",
+        "hash_ribbons,recovery,30,12,11,.25,.12,.08,-.1,.28,.18,.6,",
+    ]
     head = ",".join(("definition", "anchor", "horizon_days", *names))
     (tmp_path / "tables" / "forward_returns.csv").write_text("\n".join([head, *rows]))
     (tmp_path / "tables" / "claims.csv").write_text("id,verdict\n1,reproduced\n2,reproduced\n3,<b>x</b>\n")
@@ -170,7 +177,8 @@ def test_the_first_page_tells_what_the_tables_say(tmp_path, simulated_panel):
     (tmp_path / "state.json").write_text(json.dumps(state))
     index = written(tmp_path, rendered(tmp_path, "# T"))[0]
     assert "Up 5\u00a0% &lt;b&gt;." in index and "+0.09" in index and "&lt;b&gt;x&lt;/b&gt;" in index
-    assert index.count('<tr class="primary">') == 1 and index.count('<tr><th scope="row">') == 1
+    heads = re.findall(r'<tr( class="primary")?><th scope="row">(.*?)</th>', index)
+    assert heads == [(' class="primary"', "Hash Ribbons = 30-day hash-rate growth"), ("", "Puell multiple")]
     assert 'data-value="0.18">0.180</td>' in index and '<td class="num">–</td>' in index
     zero, points = re.search(r'y2="([\d.]+)"/><polyline points="([^"]+)"', index).groups()
     heights = [float(point.split(",")[1]) for point in points.split()]

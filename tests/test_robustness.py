@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from capitulation.data.sources import PROVIDERS
-from capitulation.errors import DataError
+from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import apply_rules, runs
 from capitulation.mining.hashrate import rolling_mean
 from capitulation.study import robustness as rob
 from capitulation.study.chance import max_rotation_test, rotation_test
 from capitulation.study.events import beside_any_day
-from capitulation.study.returns import event_marks, outcomes
+from capitulation.study.returns import event_marks, outcomes, own_era_excess
 from capitulation.study.tables import family_table
 
 N, HORIZONS = 1500, (30, 90)
@@ -30,7 +30,7 @@ def market(seed: int = 0, effect: float = 0.0, n_events: int = 12) -> tuple[pd.D
     for row in at:
         steps[row + 2 : row + 92] += effect
     index = pd.date_range("2014-01-01", periods=N, name="date")
-    panel = pd.DataFrame({"price_usd": 100 * np.exp(np.cumsum(steps))}, index=index)
+    panel = pd.DataFrame({"price_usd": 100 * np.exp(np.cumsum(steps)), "height": 280e3 + 144.0 * np.arange(N)}, index)
     others = {("noise", str(i)): index[np.sort(rng.choice(N, n_events, replace=False))] for i in range(6)}
     return panel, {("planted", "recovery"): index[at], **others}
 
@@ -87,8 +87,26 @@ def test_the_family_ranks_the_planted_rule_first_and_charges_for_the_others():
     assert (best["definition"], best["n_family"]) == ("planted", 7)
     assert best[["excess_log", "p_rotation"]].tolist() == pytest.approx([alone.excess, alone.p], abs=1e-12)
     assert (found["p_family"] >= found["p_rotation"] - 1e-12).all() and best["p_family"] < 0.05
-    with pytest.raises(DataError, match="sample_start=2018-01-20"):
-        family_table(panel, events, since="2018-01-20")
+    # The deciding columns are the same test on the own-era excess.
+    own = own_era_excess(panel["price_usd"], era_of(panel.index, panel), 90)
+    marks = np.array([event_marks(own.index, days) for days in events.values()])
+    names = list(zip(found["definition"], found["anchor"], strict=True))
+    order, family = [names.index(name) for name in events], max_rotation_test(own, marks)
+    np.testing.assert_allclose(found["p_family_own_era"].iloc[order], family.p_family)
+    alone = rotation_test(own, events["planted", "recovery"])
+    assert best[["excess_own_era", "p_own_era"]].tolist() == pytest.approx([alone.excess, alone.p], abs=1e-12)
+
+
+def test_a_family_names_twins_and_without_outcomes_says_nothing():
+    panel, events = market(2)
+    silent = {("silent", str(i)): panel.index[:0] for i in range(2)}
+    twins = {**events, ("twin", "recovery"): events["planted", "recovery"], **silent}
+    found = family_table(panel, twins).set_index(["definition", "anchor"])["same_as"]
+    assert found[found != ""].to_dict() == {("twin", "recovery"): "planted"}
+    nothing = family_table(panel, twins, since="2018-01-20")
+    assert (nothing["n_events"] == 0).all() and nothing[["p_rotation", "p_family_own_era"]].isna().all(axis=None)
+    grid = rob.window_grid(panel.assign(hash_rate_ehs=1.0), 2, 3, since="2018-01-20", pairs=[(2, 9)])
+    assert (grid["n_events"] == 0).all() and grid["p_family"].isna().all()
 
 
 def test_providers_that_agree_and_one_without_price(simulated_panel):

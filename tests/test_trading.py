@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from capitulation.errors import DataError
 from capitulation.study import trading
+from capitulation.study.chance import max_rotation_test, rotation_test
 
 
 def walk(n: int, seed: int = 0, drift: float = 0.001, start: str = "2020-01-01") -> pd.Series:
@@ -211,11 +211,11 @@ def test_perfect_timing_beats_every_random_set_the_worst_none_and_no_timing_is_n
     best = np.zeros(301)
     best[100:150] = 1
     found = trading.random_entries(price, best, 500)
-    assert found.share_beaten > 0.99 and (found.p, found.observed) == pytest.approx((1 / 300, 1.0))
+    assert found.share_beaten > 0.99 and found.observed == pytest.approx(1.0)
     assert trading.random_entries(1 / price, best, 500).share_beaten < 0.01
     for never_or_always in (0 * best, 0 * best + 1):
         nothing = trading.random_entries(price, never_or_always, 100)
-        assert np.isnan([nothing.share_beaten, nothing.p]).all()
+        assert np.isnan(nothing.share_beaten) and not len(nothing.random)
 
 
 ROWS = {"start": (50, 400, 700), "recovery": (90, 460, 760), "buy": (95, 470, 790)}
@@ -247,35 +247,87 @@ def test_every_row_of_the_table_is_its_own_backtest(market):
         pd.testing.assert_series_equal(found.runs[row.name].equity, run.equity)
     held = panel["price_usd"].iloc[-1] / panel["price_usd"].iloc[0] / 1.001 / 1.0005 - 1
     assert table.loc["buy_and_hold", "total_return"] == pytest.approx(held)
-    luck = table.loc["rule_buy_hold_90d"]
     own = trading.random_entries(panel["price_usd"], found.runs["rule_buy_hold_90d"].position, 300, 20260120)
-    assert (luck["share_of_random_beaten"], luck["p_rotation"]) == (own.share_beaten, own.p)
+    assert table.loc["rule_buy_hold_90d", "share_of_random_beaten"] == own.share_beaten
+
+
+def test_timing_is_what_the_position_earned_over_the_same_exposure_with_its_own_rotation(market):
+    panel, events = market
+    found = trading.strategies(panel, events, n_random=100, confidence=0.8)
+    table, steps = found.table.set_index("strategy"), np.log(panel["price_usd"]).diff().iloc[1:].to_numpy()
+    positions = {name: run.position.to_numpy()[:-1] for name, run in found.runs.items()}
+    for name in ("rule_recovery_until_start", "rule_out_of_capitulation"):
+        row, held = table.loc[name], positions[name]
+        test = rotation_test(steps, held, confidence=0.8)
+        worth = 365 * ((held - held.mean()) * steps).mean()
+        low, high = (worth + 365 * held.mean() * (end - test.excess) for end in test.interval)
+        assert row[["timing_log", "ci_low", "ci_high", "p_rotation"]].tolist() == pytest.approx(
+            [worth, low, high, test.p]
+        )
+    own = [name for name in table.index if name.startswith("rule_")]
+    family = max_rotation_test(steps, np.array([positions[name] for name in own])).p_family
+    assert table.loc[own, "p_rule"].tolist() == pytest.approx(family.tolist())
+    assert (table["p_family"] >= table["p_rule"]).sum() == table["p_rule"].notna().sum() > len(own)
+    assert table.loc["buy_and_hold", ["timing_log", "ci_low", "p_rotation", "p_family"]].isna().all()
+
+
+def test_out_of_capitulation_holds_from_the_first_day_but_for_the_days_in_the_state(market):
+    panel, events = market
+    runs = trading.strategies(panel, events, n_random=100).runs
+    outside = pd.Series(~panel.index.isin(events["rule", "in_state"]), panel.index)
+    expected = outside.shift(1, fill_value=False).astype("int8")
+    pd.testing.assert_series_equal(runs["rule_out_of_capitulation"].position, expected, check_names=False)
+    assert "silent_out_of_capitulation" not in runs  # nothing to stay out of: that would be buy and hold
 
 
 def test_every_variant_is_a_trial_but_equal_ones_count_once_and_idle_ones_not(market):
+    """Trials are judged by their return over the same exposure: that of holding has no timing and is none."""
     panel, events = market
-    horizons = (7, 30, 60, 90)
-    table = trading.strategies(panel, events, horizons=horizons, n_random=100).table.set_index("strategy")
-    tried, ways = set(), 0
+    price, first = panel["price_usd"], panel.index[:1]
+    found = trading.strategies(panel, events, horizons=(7, 30, 60, 90), n_random=100)
+    table, tried = found.table.set_index("strategy"), {}
+    hold = trading.backtest(price, first, exits=[], lag=0, **FEES).equity
+
+    def over_exposure(run):
+        gained = trading.daily_returns(run.equity) - run.position.iloc[:-1].mean() * trading.daily_returns(hold)
+        return gained, gained.mean() / gained.std()
+
     for (rule, anchor), days in events.items():
-        exits = {"recovery": "start", "buy": "start", "start": "recovery"}.get(anchor)
-        for how in [*({"hold_days": h} for h in horizons), *([{"exits": events[rule, exits]}] if exits else [])]:
-            run, ways = trading.backtest(panel["price_usd"], days, **how, **FEES), ways + 1
-            tried.add(round(trading.performance(*run)["sharpe"] / 365**0.5, 12))
-    tried = {x for x in tried if not np.isnan(x)}
-    assert ways == 3 * (4 * 4 + 3)
-    assert (table["n_trials"] == len(tried)).all()
-    run = trading.backtest(panel["price_usd"], events["rule", "buy"], 90, **FEES)
-    expected = trading.deflated_sharpe(trading.daily_returns(run.equity), list(tried))
-    assert table.loc["rule_buy_hold_90d", "deflated_sharpe"] == pytest.approx(expected)
-    idle = table.loc["silent_buy_hold_90d", ["sharpe", "deflated_sharpe", "share_of_random_beaten"]].astype(float)
-    assert idle.isna().all()
+        ways = [(days, {"hold_days": h}) for h in (7, 30, 60, 90)]
+        if anchor == "in_state":
+            ways.append((events[rule, "recovery"].union(first), {"exits": days}))
+        else:
+            ways.append((days, {"exits": events[rule, "recovery" if anchor == "start" else "start"]}))
+        for entries, how in ways if len(days) else []:
+            tried[round(over_exposure(trading.backtest(price, entries, **how, **FEES))[1], 12)] = rule
+    assert (table["n_trials"] == len(tried)).all() and len(found.trials) == len(tried) == 4 * 4 + 3 + 1
+    gained, sharpe = over_exposure(found.runs["rule_buy_hold_90d"])
+    row = table.loc["rule_buy_hold_90d"]
+    assert row["deflated_sharpe"] == pytest.approx(trading.deflated_sharpe(gained, list(tried)))
+    assert row["excess_sharpe"] == pytest.approx(sharpe * 365**0.5)
+    missing = ["excess_sharpe", "deflated_sharpe", "share_of_random_beaten"]
+    assert table.loc[["buy_and_hold", "silent_buy_hold_90d"], missing].isna().all(axis=None)
 
 
-def test_signals_before_the_sample_do_not_count_and_a_sample_without_prices_is_one_line(market):
+def test_deflating_what_is_earned_over_the_same_exposure_takes_the_rise_of_the_asset_for_no_skill():
+    """In an asset that rises, positions without skill have high Sharpe ratios; over their exposure they have none."""
+    panel = walk(3000, 7, drift=0.002, start="2014-01-01").to_frame("price_usd")
+    rng, anchors = np.random.default_rng(0), ("start", "recovery", "buy", "in_state")
+    draw = {
+        (str(n), at): panel.index[np.sort(rng.choice(3000, 12, replace=False))] for n in range(12) for at in anchors
+    }
+    found = trading.strategies(panel, draw, n_random=100)
+    sharpe, excess = (found.trials[name].mean() * 365**0.5 for name in ("sharpe", "excess_sharpe"))
+    assert sharpe > 0.5 and abs(excess) < 0.2
+    assert (found.table["deflated_sharpe"] > 0.95).mean() < 0.05
+
+
+def test_signals_before_the_sample_do_not_count_and_a_sample_without_prices_has_no_strategy(market):
     panel, events = market
     table = trading.strategies(panel, events, since="2015-06-01", n_random=100).table.set_index("strategy")
     assert table.loc["rule_recovery_hold_90d", "n_trades"] == 1
     assert table.loc["buy_and_hold", "start"] == pd.Timestamp("2015-06-01")
-    with pytest.raises(DataError, match="sample_start=2020-01-01"):
-        trading.strategies(panel, events, since="2020-01-01")
+    for late in ("2020-01-01", str(panel.index[-1].date())):
+        empty = trading.strategies(panel, events, since=late)
+        assert list(empty.table.columns) == trading.TABLE_COLUMNS
+        assert not len(empty.table) and not len(empty.trials) and not empty.runs and not empty.random

@@ -83,6 +83,7 @@ def status(options: argparse.Namespace) -> int:
     market = market_for(params, _say)
     shown = {"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
     study = {"horizons": params.horizons_days, "lag": params.entry_lag_days, "since": params.sample_start}
+    study["primary_days"] = params.primary_horizon_days
     state = present_state(market.panel, **study, **params.model_dump(include=shown))
     today = dt.date.fromisoformat(params.as_of) if params.as_of else dt.datetime.now(dt.UTC).date()
     old = (today - market.panel.index[-1].date()).days

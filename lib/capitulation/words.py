@@ -10,11 +10,17 @@ import pandas as pd
 ANCHOR_WORDS = {"start": "starts", "recovery": "recoveries", "buy": "buy signals", "in_state": "days in the state"}
 
 
+def _plain(value: float, digits: int, sign: bool) -> str:
+    """A number rounded, with a real minus; what rounds to nothing has no sign."""
+    rounded = round(value, digits) or 0.0
+    return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}".replace("-", "−")
+
+
 def percent(value: float, digits: int = 0, sign: bool = False) -> str:
     """A fraction as text, `−5 %` or with its sign `+20 %`: a real minus; a dash where it is missing."""
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:{'+' if sign else ''}.{digits}f} %".replace("-", "−")
+    return f"{_plain(100 * value, digits, sign)} %"
 
 
 def p_text(p: float) -> str:
@@ -26,7 +32,7 @@ def p_text(p: float) -> str:
 
 def signed(value: float, digits: int = 3) -> str:
     """A number with its sign, `+0.100` or `−0.050`: a real minus; a dash where it is missing."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:+.{digits}f}".replace("-", "−")
+    return "–" if value is None or not math.isfinite(value) else _plain(value, digits, sign=True)
 
 
 def count(n: int, one: str, many: str = "") -> str:

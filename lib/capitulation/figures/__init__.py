@@ -14,6 +14,7 @@ from capitulation.figures.network import (
 from capitulation.figures.returns import (
     event_paths,
     forest,
+    ledger,
     null_distribution,
     prequential,
     returns_by_horizon,

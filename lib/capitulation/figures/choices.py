@@ -13,6 +13,7 @@ from capitulation.figures import style
 from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, empty, finish, new_figure, styled, tint
 from capitulation.mining.rules import RULES
 from capitulation.study.chance import ACCEPTED, LEVEL
+from capitulation.study.trading import STAY_OUT
 from capitulation.words import count, day, percent, signed
 
 BUY_AND_HOLD = "buy_and_hold"
@@ -44,6 +45,7 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
     title = f"{percent((excess > 0).mean())} of {len(known):,} pairs of means have an excess above zero"
     if len(own):
         title += f"; {fast_days}/{slow_days} beats {percent((excess < own.iloc[0]).mean())} of them"
+    title += f"; by luck some pair does as well as the best in {percent(known['p_family'].min())} of rotations"
     return finish(figure, title, f"Heat map of excess from {signed(excess.min(), 2)} to {signed(excess.max(), 2)}.")
 
 
@@ -76,7 +78,7 @@ def specification_curve(specifications: pd.DataFrame) -> Figure:
     top.axhline(0, color=COLOURS["ink"], linewidth=0.8)
     top.set_ylabel("excess log return")
     top.tick_params(axis="x", length=0)
-    top.set_title(f"green: rotation p below {LEVEL}", color=style.text_colour(COLOURS["recovery"]))
+    top.set_title(f"green: p below {LEVEL} if it were the only one asked", color=style.text_colour(COLOURS["recovery"]))
     style.grid_along_x(below, labels, fontsize=8.5)
     below.grid(visible=False)
     if strips:
@@ -89,7 +91,7 @@ def specification_curve(specifications: pd.DataFrame) -> Figure:
     below.set_xlabel(f"{len(rows):,} specifications, sorted by excess; darker: more of them chose this")
     title = (
         f"{percent((rows['excess_log'] > 0).mean())} of {len(rows):,} ways to ask the question give a mean above that "
-        f"of any day, {percent(small.mean())} with a rotation p below {LEVEL}"
+        f"of any day; all rest on the same few episodes"
     )
     low, middle, high = (signed(value, 2) for value in rows["excess_log"].quantile([0.05, 0.5, 0.95]))
     return finish(figure, title, f"Rising curve over strips of choices; median {middle}, nine in ten {low} to {high}.")
@@ -102,14 +104,16 @@ _STRATEGY = re.compile(f"(.+)_({'|'.join(ANCHOR_COLOURS)})_(.+)")
 def strategy_label(name: str) -> str:
     """A strategy as people read it, its rule left out: a figure mostly shows one.
 
-    >>> strategy_label("hash_ribbons_recovery_hold_90d"), strategy_label("buy_and_hold")
-    ('recovery, hold 90 days', 'buy and hold')
+    >>> strategy_label("hash_ribbons_recovery_hold_90d"), strategy_label("hash_ribbons_out_of_capitulation")
+    ('recovery, hold 90 days', 'out of capitulation')
     """
-    text = _STRATEGY.sub(r"\2, \3", name)
+    text = STAY_OUT if name.endswith(STAY_OUT) else _STRATEGY.sub(r"\2, \3", name)
     return re.sub(r"hold_(\d+)d$", r"hold \1 days", text).replace("_", " ")
 
 
 def _colour(name: str) -> str:
+    if name.endswith(STAY_OUT):
+        return ANCHOR_COLOURS["in_state"]
     parts = _STRATEGY.fullmatch(name)
     return COLOURS["price"] if name == BUY_AND_HOLD else ANCHOR_COLOURS[parts[2]] if parts else COLOURS["baseline"]
 
@@ -126,7 +130,9 @@ def equity(curves: pd.DataFrame, primary: str) -> Figure:
     """
     if curves.empty:
         return empty("No strategy can be traded: there is no price")
-    last, ways = curves.iloc[-1], {primary: f"trading “{strategy_label(primary)}”", BUY_AND_HOLD: "holding"}
+    tried = count(curves.shape[1] - (BUY_AND_HOLD in curves), "strategy", "strategies")
+    trading = f"trading “{strategy_label(primary)}”, one of {tried} shown"
+    last, ways = curves.iloc[-1], {primary: trading, BUY_AND_HOLD: "holding"}
     main = [name for name in ways if name in curves]
     named = [*main, *last.drop(main).nlargest(4 - len(main)).index]
     fall = curves[main[::-1]] / curves[main[::-1]].cummax() - 1
@@ -144,7 +150,7 @@ def equity(curves: pd.DataFrame, primary: str) -> Figure:
     style.label_ends(upper, _end_labels(last[named]))
     style.label_ends(lower, _end_labels(fall.iloc[-1]))
     became = [
-        f"{style.plain_number(last[name])} USD by {ways[name]} (at worst {percent(-fall[name].min())} down)"
+        f"{style.plain_number(last[name])} USD by {ways[name]} (at worst {percent(abs(fall[name].min()))} down)"
         for name in main
     ]
     deepest = " and ".join(f"{day(fall[name].idxmin())} ({strategy_label(name)})" for name in main)
@@ -173,13 +179,13 @@ def rejection_rates(table: pd.DataFrame) -> Figure:
     axes.set_xticks([tick for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if tick < right])
     axes.xaxis.set_minor_locator(NullLocator())
     figure.legend(ncols=2, loc="outside lower left")
-    rate = rows["realistic_rate"]
-    kept, worst = rate.between(*ACCEPTED), rows.loc[rate.idxmax()]
+    rate, (low, high) = rows["realistic_rate"].dropna(), (percent(end, 1) for end in ACCEPTED)
+    outside = rows.loc[rate.index[~rate.between(*ACCEPTED)]]
     title = (
-        f"{int(kept.sum())} of {count(int(rate.notna().sum()), 'test')} keep their {percent(LEVEL)} level in realistic "
-        f"markets; “{worst['label']}” rejects {percent(worst['realistic_rate'])} of them"
+        f"The test at the top rejects {percent(rows['realistic_rate'].iloc[0], 1)} of realistic markets without any "
+        f"effect, where {percent(LEVEL)} is right; {len(outside)} of {count(len(rate), 'row')} lie outside {low}–{high}"
     )
-    off = "; ".join(f"{row.label} {percent(row.realistic_rate, 1)}" for row in rows[~kept].itertuples()) or "none"
+    off = "; ".join(f"{row.label} {percent(row.realistic_rate, 1)}" for row in outside.itertuples()) or "none"
     return finish(figure, title, f"Points with Monte-Carlo intervals; outside the band in realistic markets: {off}.")
 
 
@@ -218,7 +224,7 @@ def power(curve: pd.DataFrame, labels: Mapping[str, str], marks: Mapping[str, fl
     found = float(np.interp(effect, own["effect_log"], own["rate"], left=np.nan, right=np.nan))
     says = "lies beyond the sizes whose power was measured"
     if np.isfinite(found):
-        says = f"would be found in {percent(found)} of samples as short as ours"
+        says = f"would be found in {percent(found)} of simulated histories"
     ends = " to ".join(percent(own["rate"].iloc[at]) for at in (0, -1))
     alt = f"Rising curves of power; {labels[tests[0]]} from {ends}."
     return finish(figure, f"An effect of {style.as_percent(effect)} {says}", alt)

@@ -16,6 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from capitulation.figures import style
 from capitulation.figures.style import COLOURS, empty, finish, new_figure, plain_number, styled, tint
 from capitulation.mining.difficulty import halving_days
+from capitulation.study.returns import SINCE
 from capitulation.words import count, day, percent
 
 DOT = {"markersize": 6, "zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -73,8 +74,10 @@ def capitulations(
     if days.empty:
         return empty("No day has a price or both means of hash rate")
     found, told = _in_view(episodes, days[0], days[-1]), []
+    priced = _in_view(found, price.index[0], price.index[-1]) if len(price) else found
     deep, ongoing = found["grade"].eq("real").sum(), ", one under way" if found["ongoing"].eq(True).any() else ""
-    since = f"since {found['start'].min().year}, {deep} deeper than block luck explains{ongoing}"
+    drawn = f" ({len(priced)} while a price is known)" if len(priced) < len(found) else ""
+    since = f"since {found['start'].min().year}{drawn}, {deep} deeper than block luck explains{ongoing}"
     never = "The rule never says capitulation" if len(gap) else "Both means of hash rate are not known on any day"
     facts = [f"{count(len(found), 'capitulation')} {since}" if len(found) else never]
     figure, at = _panels(panel, days, "bottom", price=price, means=gap, gap=gap)
@@ -89,9 +92,9 @@ def capitulations(
             at["price"].plot(when, price[when], style.ANCHOR_MARKERS[anchor], transform=moved, **look)
         ended = found.dropna(subset=["end", "price_start", "price_end"])
         rose = (ended["price_end"] > ended["price_start"]).sum()
-        told.append(
-            f"Price, now {price.iloc[-1]:,.0f} USD, rose during {rose} of the {len(ended)} that ended and have one"
-        )
+        told.append(f"Price, {price.iloc[-1]:,.0f} USD on {day(price.index[-1])}")
+        if len(ended):
+            told[-1] += f", rose during {rose} of {len(ended)} that are over and have a price at both ends"
     if len(gap):
         noise, low, now = 2 * means["gap_se"], gap.min(), percent(gap.iloc[-1], 1, sign=True)
         if band is not None:
@@ -112,14 +115,15 @@ def capitulations(
             at["gap"].plot(deepest, gap[deepest], style.GRADE_MARKERS[grade], **look)
         shown = min(gap.iloc[-1], at["gap"].get_ylim()[1])
         style.mark_present(at["gap"], gap.index[-1], shown, now, COLOURS["hash_rate"])
-        side = "within" if abs(means["gap_z"].iloc[-1]) <= 2 else "beyond"
-        facts.append(f"on {day(gap.index[-1])} the gap is {now}, {side} block luck")
+        z = abs(means["gap_z"].iloc[-1])  # missing where no error is known
+        side = ", within block luck" if z <= 2 else ", beyond block luck" if z > 2 else ""
+        facts.append(f"on {day(gap.index[-1])} the gap is {now}{side}")
         told.append(f"Gap {_span(gap.index)}, lowest {percent(low, 1)} on {day(gap.idxmin())}")
     for axes in figure.axes:
         style.shade_episodes(axes, found, days[-1], label="capitulation" if axes is figure.axes[0] else None)
         if axes.get_legend_handles_labels()[0]:
             style.legend_above(axes, handlelength=1.0, columnspacing=0.9, fontsize=10)
-    return finish(figure, "; ".join(facts), f"On one time axis, episodes shaded. {'. '.join(told)}.")
+    return finish(figure, "; ".join(facts), f"On one time axis, the days in capitulation shaded. {'. '.join(told)}.")
 
 
 @styled
@@ -135,7 +139,7 @@ def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float =
     axes.set(xlim=(0, reach), ylim=(0, 1.02), xlabel="days since the start of the episode")
     style.percent_axis(axes, "still in capitulation", sign=False)
     over = curve.loc[curve["survival"] <= 0.5 + 1e-9, "days"]
-    title = f"Fewer than half of {count(n, 'capitulation')} have ended"
+    title = f"Fewer than half of {count(n, 'capitulation')} ended so far"
     if len(over):
         title = f"Half of {count(n, 'capitulation')} were over after {over.iloc[0]:.0f} days"
     after = percent(curve.loc[curve["days"] <= 60, "survival"].iloc[-1])
@@ -148,33 +152,40 @@ def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float =
 
 
 @styled
-def definitions_timeline(episodes: pd.DataFrame, panel: pd.DataFrame, *, since: str = "2011-01-01") -> Figure:
-    """A row per rule, a bar per episode (`apply_rules(...).episodes`), halvings, the share of days in the state."""
-    n = episodes["definition"].value_counts(sort=False)
-    if n.empty:
-        return empty("No definition ever says capitulation")
-    first, last = panel[since:].index[0] if len(panel[since:]) else panel.index[0], panel.index[-1]
-    figure, axes = new_figure(height=1.9 + 0.42 * max(len(n), 2))
-    style.grid_along_x(axes, [style.rule_label(name) for name in n.index])
+def definitions_timeline(
+    episodes: pd.DataFrame, panel: pd.DataFrame, states: pd.DataFrame, *, since: str = SINCE
+) -> Figure:
+    """A row per rule, a bar per episode, halvings, the share of known days in the state: all of the days from `since`.
+
+    `episodes` and `states` as of `apply_rules`; rules that hold on the same days are one row.
+    """
+    first, last, states = panel[since:].index.min(), panel.index[-1], states[since:]
+    if states.empty or not states.any(axis=None):
+        return empty(f"No definition says capitulation on any day since {since}")
+    shown = _in_view(episodes, first, last)
+    bars = {name: shown[shown["definition"] == name] for name in states}
+    labels = style.distinct({name: (*rows["start"], *rows["days"]) or name for name, rows in bars.items()})
+    n = pd.Series({name: len(bars[name]) for name in labels if states[name].notna().any()})
+    figure, axes = new_figure(height=1.9 + 0.42 * max(len(labels), 2))
+    style.grid_along_x(axes, list(labels.values()))
     axes.grid(visible=False)
     axes.set_ylim(top=-1.5)  # with room for the names of the halvings
     notes = [(-0.9, "share\nof days", COLOURS["soft"])]
-    for i, (_, rows) in enumerate(episodes.groupby("definition", sort=False)):
-        shown = _in_view(rows, first, last)
-        days = (shown["end"].fillna(last + pd.Timedelta(days=1)) - shown["start"]).dt.days.sum()
+    for i, name in enumerate(labels):
         axes.axhline(i, color=COLOURS["faint"], linewidth=0.8, zorder=0)
         look = {"color": COLOURS["capitulation"], "linewidth": 0.4, "zorder": 1}
-        style.shade_episodes(axes, shown, last, (i - 0.31, 0.62), **look)
-        notes.append((i, percent(days / ((last - first).days + 1)), COLOURS["soft"]))
+        style.shade_episodes(axes, bars[name], last, (i - 0.31, 0.62), **look)
+        notes.append((i, percent(float(states[name].astype(float).mean())), COLOURS["soft"]))
     style.date_axis(axes, first, last, halving_days(panel))
     style.label_ends(axes, notes)
-    now = episodes.loc[episodes["ongoing"].eq(True), "definition"].nunique()
+    now = states[list(labels)].iloc[-1].dropna()
+    episodes_each = f"between {n.min()} and {n.max()} episodes" if n.min() < n.max() else count(n.max(), "episode")
     title = (
-        f"{now} of {count(len(n), 'definition')} {'says' if now == 1 else 'say'} capitulation on {day(last)}; over the "
-        f"years they count between {n.min()} and {n.max()} episodes"
+        f"{now.sum()} of {count(len(now), 'definition')} known on {day(last)} {'says' if now.sum() == 1 else 'say'} "
+        f"capitulation; since {first.year} they count {episodes_each}"
     )
-    told = ", ".join(f"{style.rule_words(name)} {k}" for name, k in n.items())
-    return finish(figure, title, f"Bars of episodes since {first.year}, a row per definition: {told}.")
+    told = ", ".join(f"{style.rule_words(name)} {n.get(name, 'not known')}" for name in labels)
+    return finish(figure, title, f"Bars of episodes since {day(first)}, a row per definition: {told}.")
 
 
 @styled
@@ -196,7 +207,9 @@ def mining_economics(panel: pd.DataFrame, money: pd.DataFrame, fleet: pd.DataFra
     facts, green = [], COLOURS["hashprice"]
     if len(earned):
         now, lowest = earned.iloc[-1], earned.min()
-        above = f"{percent(now / lowest - 1)} above the lowest" if now > lowest else "the least"
+        times = now / lowest
+        above = f"{percent(times - 1)} above" if times < 10 else f"{plain_number(times)} times"
+        above = f"{above} the lowest" if times > 1 else "the least"
         facts.append(f"a PH/s earns {plain_number(now)} USD a day, {above} since {earned.index[0].year}")
         at["earned"].set_title(f"hashprice; lowest: {plain_number(lowest)} USD on {day(earned.idxmin())}")
         _log_lines(at["earned"], [(earned, green, plain_number(now))], "USD per PH/s")
@@ -254,7 +267,7 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     """A bar per difficulty adjustment (`cap.adjustments`), cuts coloured, runs of three shaded, `halvings` marked."""
     known = adjustments.dropna(subset=["change"]).reset_index(drop=True)
     if known.empty:
-        return empty("No difficulty adjustment is known: this source has no block counts")
+        return empty("No difficulty adjustment is known: that takes the height of the chain on two days around one")
     days, change, streak = pd.DatetimeIndex(known["date"]), known["change"], known["negative_streak"]
     fortnight, top = pd.Timedelta(days=14), 0.4
     shown = change.clip(upper=top)
@@ -275,9 +288,9 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     style.label_ends(axes, [(shown.iloc[-1], percent(change.iloc[-1], 1, sign=True), colours[-1])])
     ends = f"; bars end at {percent(top, sign=True)}" if (change > top).any() else ""
     axes.set_title(f"shaded, with their number: 3 and more cuts in a row{ends}")
-    tail = ", never 3 in a row"
+    tail = ", never 3 in a row" if (change < 0).any() else ""
     if len(runs):
         tail = f"; the longest run of them, {runs['cuts'].max()}, ended on {day(days[runs['cuts'].idxmax()])}"
     title = f"{(change < 0).sum()} of {count(len(known), 'difficulty adjustment')} were cuts{tail}"
-    deepest = f"{percent(change.min(), 1)} on {day(days[change.idxmin()])}"
-    return finish(figure, title, f"Bars {_span(days)}, the deepest cut {deepest}.")
+    deepest = f", the deepest cut {percent(change.min(), 1)} on {day(days[change.idxmin()])}"
+    return finish(figure, title, f"Bars {_span(days)}{deepest if change.min() < 0 else ''}.")

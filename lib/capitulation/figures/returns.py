@@ -8,15 +8,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from capitulation.figures import style
 from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, as_percent, empty, finish, new_figure, styled
+from capitulation.mining.difficulty import era_of, halving_days
+from capitulation.mining.episodes import ANCHOR_COLUMNS, GRADES
 from capitulation.study import returns as study
 from capitulation.study.chance import LEVEL
 from capitulation.study.events import HORIZONS
-from capitulation.words import ANCHOR_WORDS, count, p_text, percent, signed
+from capitulation.words import ANCHOR_WORDS, count, day, p_text, percent, signed
+
+# How one and many of an anchor are called, and how they stand to their capitulations.
+EACH = {"start": ("start", "starts", "of"), "recovery": ("recovery", "recoveries", "from")}
+EACH |= {"buy": ("buy signal", "buy signals", "after")}
 
 
 @styled
@@ -37,7 +44,7 @@ def event_paths(
     `events`: days or a boolean daily Series; those since `since` whose entry has a price are drawn. `name` says in the
     title what they are, in the plural; `anchor` gives the colour, `days` is the horizon the title speaks of. Log scale.
     """
-    price, name = panel["price_usd"], name.removeprefix("the ")
+    price, name, after = panel["price_usd"], name.removeprefix("the "), max(after, days)
     sample = price.loc[since:].iloc[: -lag or None].index
     when = sample[study.event_marks(sample, events)]
     if price.loc[since:].notna().sum() < 2 or not len(when):
@@ -60,16 +67,87 @@ def event_paths(
     axes.set_title("thin: single events; dashed: their quartiles; grey band: middle half of all days")
     ends = [(middle[-1], "median\nevent", colour), (base_middle[-1], "median\nday", COLOURS["baseline"])]
     style.label_ends(axes, ends)
-    at = min(days, after)
-    known, last = paths.loc[at].dropna(), paths.iloc[-1].dropna()
+    known, last = paths.loc[days].dropna(), paths.iloc[-1].dropna()
     title = f"No {name} since {since} have an outcome after {days} days yet"
     if len(known):
         title = (
             f"{days} days after the median of {len(known)} {name} BTC stood at {as_percent(known.median())}, after the "
-            f"median day at {as_percent(base_middle[before + at])}"
+            f"median day at {as_percent(base_middle[before + days])}"
         )
     told = f", {len(last)} to the end: {as_percent(last.min())} to {as_percent(last.max())}" if len(last) else ""
     return finish(figure, title, f"Lines from {before} days before {count(len(when), 'event')} to {after} after{told}.")
+
+
+@styled
+def ledger(
+    panel: pd.DataFrame,
+    episodes: pd.DataFrame,
+    *,
+    days: int = 90,
+    lag: int = 1,
+    since: str = study.SINCE,
+    anchor: str = "recovery",
+    verdict: str = "",
+) -> Figure:
+    """What followed each capitulation: a mark per `anchor` day (start, recovery, buy), shape and filling by its grade.
+
+    `episodes` of one rule as from `cap.episodes`, those whose day is since `since`. Behind the marks the middle half
+    and the median of any day of the same halving era. Where the outcome is not known the mark stands at the bottom.
+    `verdict` ends the title, as "a split made after looking, p = 0.16 for real ones".
+    """
+    one, many, of = EACH[anchor]
+    every, colour = study.outcomes(panel, days, lag, since), ANCHOR_COLOURS[anchor]
+    rows = pd.DataFrame({"day": episodes[ANCHOR_COLUMNS[anchor]], "grade": episodes["grade"].fillna("ungraded")})
+    rows = rows[rows["day"] >= pd.Timestamp(since or panel["price_usd"].first_valid_index())].sort_values("day")
+    rows["after"] = every.reindex(rows["day"]).to_numpy()
+    known, open_ones = rows.dropna(subset=["after"]), rows[rows["after"].isna()]
+    if known.empty:
+        return empty(f"No {one} since {since or 'the first price'} has an outcome after {days} days that is known")
+    figure, axes = new_figure(height=4.6)
+    band = {"label": "any day: middle half", "color": COLOURS["baseline_shade"], "linewidth": 0}
+    line = {"label": "median", "color": COLOURS["soft"], "linewidth": 1.6, "linestyle": (0, (3, 1.5))}
+    for _, own in every.groupby(era_of(every.index, panel).to_numpy()):
+        low, middle, high = own.quantile([0.25, 0.5, 0.75])
+        axes.fill_between(own.index[[0, -1]], low, high, **band)
+        axes.hlines(middle, *own.index[[0, -1]], **line)
+        band, line = band | {"label": None}, line | {"label": None}
+    axes.axhline(0, color=COLOURS["ink"], linewidth=0.9, zorder=1)
+    axes.vlines(known["day"], 0, known["after"], color=style.tint(colour), linewidth=1.2, zorder=2)
+    told, filling = [], {"real": colour, "doubtful": style.tint(colour), "noise-like": "white"}
+    for grade in (*GRADES, "ungraded"):
+        own, shape = known[known["grade"] == grade], style.GRADE_MARKERS.get(grade, "X")
+        look = {"color": colour, "markerfacecolor": filling.get(grade, "white"), "markersize": 7.5, "clip_on": False}
+        if len(own):
+            axes.plot(own["day"], own["after"], shape, label=grade, zorder=5, **look)
+            one_of = f"{(own['after'] > 0).sum()} of {len(own) if told else count(len(own), one, many)}"
+            told.append(f"{one_of} {of} {grade}{'' if told else ' capitulations'}")
+        for when in open_ones.loc[open_ones["grade"] == grade, "day"]:
+            axes.plot(when, 0.03, shape, transform=axes.get_xaxis_transform(), zorder=5, **look)
+    if len(open_ones):
+        place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-8, 0), "textcoords": "offset points"}
+        place |= {"ha": "right", "va": "center", "fontsize": 9.5}
+        axes.annotate("not known", (date2num(open_ones["day"].iloc[0]), 0.03), **place)
+    low, high = axes.get_ylim()
+    room = high - low  # above for the names of halvings, below for what is not known
+    axes.set_ylim(low - 0.12 * room, high + 0.22 * room)
+    style.date_axis(axes, min(every.index[0], rows["day"].iloc[0]), panel.index[-1], halving_days(panel))
+    style.log_return_axis(axes, f"return over {days} days (log scale)")
+    style.legend_above(axes, columnspacing=1.2, bbox_to_anchor=(-0.12, 0.985))
+    real, others = known[known["grade"] == "real"], known[known["grade"] != "real"].sort_values("after")
+    named = pd.concat([real, others.iloc[[0, -1]] if len(others) else others]).drop_duplicates("day")
+    points = [(row.day, row.after, f"{row.day:%b %Y}") for row in named.itertuples()]
+    style.name_points(axes, points, zip(known["day"], known["after"], strict=True))
+    title = (
+        f"BTC was higher {days} days after {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
+        f"{' ones' if told[1:] else ''}; after {percent((every > 0).mean())} of all days{_after_all(verdict)}"
+    )
+    each = ", ".join(f"{row.day:%Y-%m-%d} {row.grade} {as_percent(row.after)}" for row in known.itertuples())
+    alt = f"A mark for each {one} since {day(rows['day'].iloc[0])}: {each}."
+    if len(open_ones):
+        alt += f" Not known: what followed on {', '.join(map(day, open_ones['day']))}."
+    if episodes["ongoing"].eq(True).any():
+        alt += " One capitulation is under way."
+    return finish(figure, title, alt)
 
 
 @styled
@@ -83,11 +161,12 @@ def returns_by_horizon(
     name: str = "the events",
     anchor: str = "recovery",
     notes: Mapping[int, str] | None = None,
+    verdict: str = "",
 ) -> Figure:
     """Each event's return as a dot over the distribution of every day's since `since`, by holding period in days.
 
-    The distribution is cut off half a percent from either end. `notes`: what to write under a horizon, as its p. Other
-    arguments as `event_paths`.
+    The distribution is cut off half a percent from either end. `notes`: what to write under a horizon, as its p;
+    `verdict` ends the title, as "lowest p = 0.03, for six looks p = 0.12". Other arguments as `event_paths`.
     """
     notes = notes or {}
     samples = {horizon: study.outcomes(panel, horizon, lag, since) for horizon in horizons}
@@ -118,9 +197,14 @@ def returns_by_horizon(
     axes.set_title("dots: events, bar: their median; grey: every day, dashed: its median")
     title = (
         f"After {name} the median return beats that of any day at {above} of {count(len(told), 'horizon')}, within a "
-        "wide spread"
+        f"wide spread{_after_all(verdict)}"
     )
     return finish(figure, title, f"Dots over the distribution of every day. Medians: {', '.join(told)}.")
+
+
+def _after_all(verdict: str) -> str:
+    """How a title ends that was given a `verdict`."""
+    return f"; {verdict}" if verdict else ""
 
 
 def _sideways(values: np.ndarray) -> np.ndarray:
@@ -138,13 +222,14 @@ def null_distribution(
     *,
     chance: str = "rotations of the calendar",
     name: str = "the real calendar",
-    label: str = "mean log return of the events minus that of all rotations",
+    label: str = "excess log return over the own era: the events minus all rotations",
     anchor: str = "recovery",
+    verdict: str = "",
 ) -> Figure:
     """Histogram of what chance gives, a line for what was found, the share at least as high shaded and in the title.
 
     `null`: one value for each of the cases of `chance` (their name, in the plural); `observed`: the one of `name`;
-    `label`: what both measure.
+    `label`: what both measure; `verdict` ends the title, as "one of 7 looks, p = 0.03 once all are counted".
     """
     null = null[np.isfinite(null)]
     if not len(null) or not np.isfinite(observed):
@@ -162,41 +247,58 @@ def null_distribution(
     axes.set(ylim=(0, top), yticks=[], xlabel=label, title="coloured: those that do at least as well")
     axes.grid(visible=False)
     low, high = (signed(value, 3) for value in np.quantile(null, [0.05, 0.95]))
-    title = f"{percent(p, 1)} of {len(null):,} {chance} do at least as well as {name} ({p_text(p)})"
+    title = (
+        f"{percent(p, 1)} of {len(null):,} {chance} do at least as well as {name} ({p_text(p)}){_after_all(verdict)}"
+    )
     return finish(figure, title, f"Histogram, nine in ten between {low} and {high}; observed {signed(observed, 3)}.")
 
 
 @styled
 def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> Figure:
-    """Excess log return with its interval by rule and anchor (`tables.study_table`), n and p of `anchor` beside it."""
-    rows = table[(table["horizon_days"] == days) & (table["n_events"] > 0)]
+    """Own-era excess with its interval by rule and anchor (`tables.study_table`); n, p and family p of `anchor`.
+
+    Rules that give the same figures are one row. The title names the pair of lowest family-wise p.
+    """
+    rows = table[(table["horizon_days"] == days) & (table["n_events"] > 0)].set_index("definition", drop=False)
+    rows = rows.dropna(subset=["excess_own_era"])
     if rows.empty:
-        return empty("No definition has an event whose outcome is known")
-    own = rows[rows["anchor"] == anchor].set_index("definition").sort_values("excess_log", ascending=False)
-    order = list(dict.fromkeys([*own.index, *rows["definition"]]))
+        return empty(f"No definition has an event whose excess over {days} days against its own era is known")
+    facts = rows[["anchor", "n_events", "mean", "excess_own_era"]]
+    names = style.distinct({name: tuple(own.to_numpy().ravel()) for name, own in facts.groupby(level=0, sort=False)})
+    rows = rows[rows["definition"].isin(names)]
+    own = rows[rows["anchor"] == anchor].sort_values("excess_own_era", ascending=False)
+    order = list(dict.fromkeys([*own.index, *rows.index]))
     anchors = [name for name in ANCHOR_COLOURS if name in set(rows["anchor"])]
-    figure, axes = new_figure(height=1.7 + 0.52 * max(len(order), 2))
-    style.grid_along_x(axes, [style.rule_label(name) for name in order])
+    labels = [names[name] for name in order]
+    figure, axes = new_figure(height=1.9 + 0.52 * max(len(order), 2))
+    style.grid_along_x(axes, labels)
     axes.axvline(0, color=COLOURS["ink"], linewidth=0.9, zorder=1)
     for i in range(0, len(order), 2):
         axes.axhspan(i - 0.5, i + 0.5, color="#f7f5f1", zorder=0)
     for k, name in enumerate(anchors):
-        found, colour = rows[rows["anchor"] == name].set_index("definition").reindex(order), ANCHOR_COLOURS[name]
+        found, colour = rows[rows["anchor"] == name].reindex(order), ANCHOR_COLOURS[name]
         y = np.arange(len(order)) + (k - (len(anchors) - 1) / 2) * 0.2
-        axes.hlines(y, found["ci_low"], found["ci_high"], color=colour, linewidth=1.3, alpha=0.75)
+        axes.hlines(y, found["ci_low_own_era"], found["ci_high_own_era"], color=colour, linewidth=1.3, alpha=0.75)
         look = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4, "label": ANCHOR_WORDS[name]}
-        axes.plot(found["excess_log"], y, style.ANCHOR_MARKERS[name], color=colour, **look)
+        axes.plot(found["excess_own_era"], y, style.ANCHOR_MARKERS[name], color=colour, **look)
     axes.margins(x=0.04)
-    axes.set_xlabel(f"excess log return over {days} days, against any day")
-    shown = own["p_rotation"].map(lambda p: "<0.001" if p < 0.001 else f"{p:.2f}")
-    notes = [(i, f"{n:.0f}, {p}") for i, (n, p) in enumerate(zip(own["n_events"], shown, strict=True))]
-    style.label_ends(axes, [(y, note, ANCHOR_COLOURS[anchor]) for y, note in [(-0.85, "n, p"), *notes]])
-    style.legend_above(axes, bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.1, columnspacing=1.2)
+    axes.set_xlabel(f"excess log return over {days} days against its own era; intervals of each look alone")
+    ps = [
+        p_text(p).removeprefix("p ").removeprefix("= ")
+        for p in own[["p_rotation_own_era", "p_family_own_era"]].to_numpy().ravel()
+    ]
+    notes = [(i, f"{n:.0f}, {ps[2 * i]}, {ps[2 * i + 1]}") for i, n in enumerate(own["n_events"])]
+    style.label_ends(axes, [(y, note, ANCHOR_COLOURS[anchor]) for y, note in [(-0.85, "n, p, family p"), *notes]])
+    style.legend_above(axes, bbox_to_anchor=(-0.2, 1.0), borderaxespad=0.1, columnspacing=1.2)
+    best = rows.sort_values(["p_family_own_era", "p_rotation_own_era"]).iloc[0]
+    clear = best["p_family_own_era"] < LEVEL
+    pairs = count(len(rows), "pair", "pairs")
     title = (
-        f"{int((rows['p_rotation'] < LEVEL).sum())} of {count(len(rows), 'pair')} of definition and signal have a "
-        f"rotation p below {LEVEL} at {days} days; chance alone would give {LEVEL * len(rows):.1f}"
+        f"At {days} days {'at least one' if clear else 'none'} of {pairs} of definition and signal can be told from "
+        f"chance: the best, {style.rule_words(best.name)} ({ANCHOR_WORDS[best['anchor']]}), has "
+        f"{p_text(best['p_rotation_own_era'])} alone and {p_text(best['p_family_own_era'])} among all"
     )
-    told = [f"{style.rule_words(row.Index)} {signed(row.excess_log, 2)}" for row in own.itertuples()]
+    told = [f"{style.rule_words(row.Index)} {signed(row.excess_own_era, 2)}" for row in own.itertuples()]
     return finish(figure, title, f"Points with intervals; for {ANCHOR_WORDS[anchor]}: {', '.join(told)}.")
 
 

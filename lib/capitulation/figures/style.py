@@ -6,7 +6,7 @@ them apart as well.
 
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 
@@ -214,6 +215,21 @@ def rule_label(name: str) -> str:
     return "\n".join(min((textwrap.wrap(words, width) for width in range(half, max(half + 4, 19))), key=len))
 
 
+def distinct(keys: Mapping[str, Hashable]) -> dict[str, str]:
+    """Rules of equal key are one row, under the name of the first: that name, and the row's label on an axis.
+
+    >>> distinct({"hash_ribbons": 1, "puell_multiple": 2, "my_twin": 1})
+    {'hash_ribbons': 'Hash Ribbons =\\nmy twin', 'puell_multiple': 'Puell multiple'}
+    """
+    rows: dict[Hashable, list[str]] = {}
+    for name, key in keys.items():
+        rows.setdefault(key, []).append(name)
+    return {
+        row[0]: " =\n".join(rule_words(name).replace("_", " ") for name in row) if row[1:] else rule_label(row[0])
+        for row in rows.values()
+    }
+
+
 def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, y: Any = None, **look: Any) -> None:
     """Shade episodes (columns `start`, `end`), ongoing ones to `last`, at full height or at `y`: lower edge, height."""
     start, end = date2num(episodes["start"]), date2num(episodes["end"].fillna(pd.Timestamp(last)))
@@ -242,6 +258,30 @@ def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float 
     for (value, text, colour), moved in zip(known, placed - wanted, strict=True):
         place = {"xytext": (7, moved), "textcoords": "offset points"}
         axes.annotate(text, (1.0, value), color=text_colour(colour), **place, **look)
+
+
+def name_points(axes: Axes, names: Iterable[tuple[Any, float, str]], marks: Iterable[tuple[Any, float]]) -> None:
+    """Once the limits are set, names (day, value, text) beside their points, the first ones first.
+
+    Each stands right, left, above or below, where it covers no other name and none of `marks`; else it is left out.
+    """
+
+    def in_points(day: Any, value: float) -> np.ndarray:
+        return axes.transData.transform((date2num(day), value)) * 72 / axes.figure.dpi
+
+    inside = axes.bbox.extents * 72 / axes.figure.dpi
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in (in_points(*mark) for mark in marks)]
+    for day, value, text in names:
+        (x, y), wide = in_points(day, value), 5.2 * len(text)
+        for left, low in ((x + 7, y - 5), (x - 7 - wide, y - 5), (x - wide / 2, y + 7), (x - wide / 2, y - 17)):
+            box = (left, low, left + wide, low + 10)
+            free = (box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken)
+            if box[0] > inside[0] and box[2] < inside[2] and all(free):
+                taken.append(box)
+                place = {"xytext": (left - x, low - y), "textcoords": "offset points", "va": "bottom"}
+                halo = [withStroke(linewidth=2, foreground="white")]  # legible across lines
+                axes.annotate(text, (date2num(day), value), fontsize=9.5, zorder=4, path_effects=halo, **place)
+                break
 
 
 def watermark(figure: Figure) -> Figure:

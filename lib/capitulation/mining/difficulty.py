@@ -1,8 +1,8 @@
 """Difficulty: Bitcoin's consensus numbers, every adjustment so far, and an estimate of the next.
 
 The past is exact (Nakamoto 2008; Bitcoin Core's `GetBlockSubsidy` and `CalculateNextWorkRequired`): height counts
-blocks, so that daily data tell the day of block k * 2016, by the provider's clock. The next one is estimated as if
-blocks were a Poisson process of constant rate; a hash rate that moves comes on top of the interval.
+blocks, so that daily data tell the day of block k * 2016, by the provider's clock. The next one is estimated from
+the pace of its epoch so far; its interval holds block luck and the drift of hash rate, and carries its record.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaincinv
+from scipy.special import betaincinv, stdtrit
 
 from capitulation.paths import reference_folder
 
@@ -25,6 +25,7 @@ HASHES_PER_EXAHASH = 1e18
 HALVING_BLOCKS = 210_000
 MAX_HALVINGS = 64
 MAX_RETARGET_FACTOR = 4
+DRIFT_ADJUSTMENTS = 26  # about a year
 
 
 def subsidy_btc(height: float | np.ndarray) -> Any:
@@ -106,25 +107,47 @@ def adjustments(panel: pd.DataFrame) -> pd.DataFrame:
     return found[["date", "height"]].assign(difficulty=new, change=change, negative_streak=streak)
 
 
+def _drift(panel: pd.DataFrame) -> pd.DataFrame:
+    """Variance by which hash rate drifts within an epoch (log), as known on each day, and its degrees of freedom."""
+    change = adjustments(panel).set_index("date")["change"]
+    change = change.where(change.between(-0.9, 9))  # far beyond a factor of four the data are wrong
+    moves = np.log1p(change).rolling(DRIFT_ADJUSTMENTS, min_periods=2)
+    variance = (moves.var() / 2 - 1 / RETARGET_BLOCKS).clip(lower=0)
+    known = pd.DataFrame({"variance": variance, "freedom": moves.count() - 1})
+    return known.where(variance.notna()).reindex(panel.index, method="ffill")
+
+
 def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """The next adjustment as estimated at the end of each day, from that day and earlier ones alone; index `date`.
 
     Columns: height (first block at the new difficulty), blocks_remaining (to it), date, date_low, date_high, change,
-    change_low, change_high (fractions); missing before the panel's first adjustment and where height is. With m blocks
-    in e days the rate's posterior is Gamma(m, e) (scale-free prior), so that the epoch lasts e / b days,
-    b ~ Beta(m, 2016 - m): the mean of b gives the usual estimate, its quantiles the interval.
+    change_low, change_high (fractions); missing before the panel's first adjustment and where height is.
+
+    With m of 2016 blocks in e days the estimate is that the epoch lasts e / f days, f = m / 2016. Three errors add up
+    in its logarithm. Luck: at a constant rate the epoch lasts e / b, b ~ Beta(m, 2016 - m) (Gamma posterior of the
+    rate, scale-free prior). Drift: where log hash rate is a random walk, the mean rates of two adjoining spans differ
+    by a variance that grows with the time both last (Working 1960). Two epochs, a log change of difficulty of variance
+    V, last twice as long as one, so the rest of an epoch differs from its first m blocks by half of it less luck,
+    V / 2 - 1 / 2016, which counts by (1 - f)^2; V comes from the last 26 adjustments known, hence Student's t. Clock:
+    of an epoch's first block only the day is known; with a share u of its B blocks after it, the time has a variance
+    of u (1 - u) / B days^2. Until two changes are known, drift counts as none.
     """
     # An epoch's first day counts as the share of its blocks that came after the adjustment.
     opening, position = _crossings(panel).set_index("date"), np.arange(len(panel))
-    share = (opening["after"] / opening["blocks"]).reindex(panel.index).to_numpy()
     opened = np.maximum.accumulate(np.where(panel.index.isin(opening.index), position, -1))
-    elapsed = position - opened + np.where(opened >= 0, share[opened], np.nan)
+    after, blocks = opening[["after", "blocks"]].reindex(panel.index).to_numpy()[opened].T
+    share = np.where(opened >= 0, after / blocks, np.nan)
+    elapsed, clock = position - opened + share, share * (1 - share) / blocks
     found = (panel["height"] % RETARGET_BLOCKS + 1).to_numpy()
-    left, tail = RETARGET_BLOCKS - found, 0.5 - confidence / 2
+    part, left, tail = found / RETARGET_BLOCKS, RETARGET_BLOCKS - found, 0.5 - confidence / 2
     remaining = np.where(np.isfinite(elapsed), left + 1, np.nan)
-    quantiles = [np.where(left > 0, betaincinv(found, np.maximum(left, 1), p), 1.0) for p in (1 - tail, tail)]
-    epoch = elapsed / np.stack([found / RETARGET_BLOCKS, *quantiles])  # days: likely, short, long
-    ahead = pd.to_timedelta(np.ravel(np.floor(epoch - elapsed + elapsed / found) + 1), unit="D")
+    drift = _drift(panel)
+    variance = drift["variance"].fillna(0).to_numpy() * (1 - part) ** 2 + clock / elapsed**2
+    spread = stdtrit(drift["freedom"].fillna(np.inf).to_numpy(), 1 - tail) * np.sqrt(variance)
+    luck = [np.log(np.where(left > 0, betaincinv(found, np.maximum(left, 1), p), 1.0) / part) for p in (1 - tail, tail)]
+    short, long = np.hypot(luck, spread)
+    epoch = elapsed / part * np.exp([np.zeros(len(panel)), -short, long])  # days: likely, short, long
+    ahead = pd.to_timedelta(np.ravel(np.floor(np.maximum(epoch - elapsed, 0) + elapsed / found) + 1), unit="D")
     dates = np.reshape(np.tile(panel.index, 3) + ahead, epoch.shape)
     # The consensus code measures from an epoch's first block to its last: one interval fewer than blocks.
     measured = epoch * (RETARGET_BLOCKS - 1) / RETARGET_BLOCKS
@@ -135,8 +158,42 @@ def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd
     return pd.DataFrame(columns, index=panel.index)
 
 
-def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95) -> dict[str, Any]:
+def _quarter(remaining: Any) -> Any:
+    """Quarter of the epoch, 1 to 4, from the blocks that remain to its adjustment (a number or a Series)."""
+    return 5 - np.ceil(4 * remaining / RETARGET_BLOCKS)
+
+
+def adjustment_record(panel: pd.DataFrame, confidence: float = 0.95, since: str | None = None) -> pd.DataFrame:
+    """How good the estimates of the next adjustment were: a row per quarter of the epoch, over the days from `since`.
+
+    Every estimate is that of `next_adjustment_history`, made from what was known on its day; days count whose
+    adjustment is known by now. Columns: quarter_of_epoch (1 to 4), n_days, covered (share of days whose interval held
+    the change that came), mean_error, mean_absolute_error (of the change, fractions), n_adjustments (that they are
+    about; the days before one of them share its luck). No rows without any.
+    """
+    history = next_adjustment_history(panel, confidence)[since:]
+    came = history["height"].map(adjustments(panel).set_index("height")["change"])
+    held = came.between(history["change_low"], history["change_high"])
+    rows = history.assign(error=came - history["change"], held=held).dropna(subset="error")
+    rows["quarter_of_epoch"] = _quarter(rows["blocks_remaining"]).astype("int64")
+    return (
+        rows.groupby("quarter_of_epoch")
+        .agg(
+            n_days=("held", "size"),
+            covered=("held", "mean"),
+            mean_error=("error", "mean"),
+            mean_absolute_error=("error", lambda error: error.abs().mean()),
+            n_adjustments=("height", "nunique"),
+        )
+        .reset_index()
+    )
+
+
+def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95, since: str | None = None) -> dict[str, Any]:
     """The last row of `next_adjustment_history` with its day as `as_of`; empty where nothing is known.
+
+    `record` is the share of earlier estimates in this quarter of their epoch, since `since`, whose interval held
+    (missing without any), `record_n` the number of adjustments that they were about.
 
     >>> next_adjustment(panel[:"2014-01-01"])["blocks_remaining"] <= 2016
     True
@@ -145,4 +202,6 @@ def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95) -> dict[str, 
     if pd.isna(last["blocks_remaining"]):
         return {}
     whole = {name: int(last[name]) for name in ("height", "blocks_remaining")}
-    return {"as_of": panel.index[-1], **last.to_dict(), **whole}
+    record = adjustment_record(panel, confidence, since).set_index("quarter_of_epoch")
+    covered, n = record[["covered", "n_adjustments"]].T.get(_quarter(last["blocks_remaining"]), (np.nan, 0))
+    return {"as_of": panel.index[-1], **last.to_dict(), **whole, "record": float(covered), "record_n": int(n)}

@@ -42,6 +42,28 @@ def runs(state: pd.Series) -> pd.DataFrame:
     return table.assign(ongoing=table["end"].isna(), days=(until - table["start"]).dt.days)
 
 
+def bridged(ribbon: pd.DataFrame, max_days: int = 2, max_errors: float = 1.0) -> pd.Series:
+    """The state `inverted` of `hash_ribbons` with interruptions bridged that block luck explains: for counting only.
+
+    An interruption (days out of the inversion between two days in it) becomes true if it lasts at most `max_days` days
+    and the gap of each is known and lies inside `max_errors` standard errors. Boolean, index of `ribbon`; missing where
+    unknown. That an interruption was short is known once it is over: one that still runs is never bridged, so the last
+    days may change when later ones come, and no signal may rest on them.
+
+    >>> days = pd.date_range("2020-01-01", periods=4)
+    >>> ribbon = pd.DataFrame({"gap": [-0.02, 0.005, -0.01, 0.001], "gap_se": 0.01}, days)
+    >>> bridged(ribbon.assign(inverted=ribbon["gap"] < 0)).tolist()
+    [True, True, True, False]
+    """
+    inverted = ribbon["inverted"].astype("boolean")
+    out = ~inverted.fillna(False).astype(bool)
+    stretch = (out != out.shift(fill_value=False)).cumsum()
+    between = out & (stretch > stretch.min()) & (stretch < stretch.max())
+    short = out.groupby(stretch).transform("size") <= max_days
+    inside = (ribbon["gap"] <= max_errors * ribbon["gap_se"]).groupby(stretch).transform("all")
+    return inverted.mask(between & short & inside, True)
+
+
 def _spans(index: pd.DatetimeIndex, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Positions of each episode's first day and of the day after its last one."""
     return index.searchsorted(table["start"]), index.searchsorted(table["end"].fillna(index[-1] + ONE_DAY))
@@ -52,7 +74,8 @@ def buy_dates(
 ) -> pd.Series:
     """Buy day of each episode by Edwards' rule, index as `episodes`; missing where none.
 
-    The first day from the recovery on, before the next start, on which the fast mean of price lies above the slow one.
+    The first day from the recovery on, before the next start, on which the fast mean of price lies above the slow one;
+    none where the slow window that ends on the recovery holds no price at all, since then there was none to wait for.
     """
     price = panel["price_usd"]
     above = (rolling_mean(price, price_fast_days) > rolling_mean(price, price_slow_days)).to_numpy()
@@ -60,7 +83,8 @@ def buy_dates(
     start, begin = _spans(panel.index, episodes)
     stop = np.append(start[1:], len(panel))[: len(start)]
     first = crossed[np.searchsorted(crossed, begin)]
-    days = panel.index.append(pd.DatetimeIndex([pd.NaT]))[np.where(first < stop, first, len(panel))]
+    priced = np.append(price.notna().rolling(price_slow_days, min_periods=1).sum() > 0, False)
+    days = panel.index.append(pd.DatetimeIndex([pd.NaT]))[np.where((first < stop) & priced[begin], first, len(panel))]
     return pd.Series(days.as_unit(panel.index.unit), index=episodes.index, name="buy_date")
 
 

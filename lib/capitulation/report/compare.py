@@ -35,8 +35,8 @@ CAPTIONS = {
 }
 FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
 MARKET = ("source", "snapshot", "retrieved_at", "first_day", "last_day", "n_days", "simulated")
-PRIMARY = ("n_events", "n_clusters", "mean", "median", "hit_rate", "base_median", "excess_log", "ci_low", "ci_high")
-PRIMARY += ("p_rotation", "p_rotation_own_era")
+PRIMARY = ("n_events", "n_clusters", "n_effective", "mean", "median", "hit_rate", "base_median", "excess_own_era")
+PRIMARY += ("ci_low_own_era", "ci_high_own_era", "p_rotation_own_era", "excess_log", "p_rotation")
 STATE = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_drawdown", "hashprice", "puell_multiple")
 BUNDLED = ("report.html", "run.json", "state.json", "tables/*.csv")
 
@@ -113,7 +113,7 @@ def sentence(found: Mapping[str, pd.DataFrame], a: str, b: str) -> str:
     parts += [count(len(found["Tables"]), "table")] if len(found["Tables"]) else []
     if not parts:
         return f"{a} and {b} hold the same figures."
-    words = {"excess log": "excess log return", "p rotation": "rotation p"}
+    words = {"excess own era": "excess log return", "p rotation own era": "rotation p"}
     rows = [row for row in found["The primary test"].itertuples() if row.name in words]
     moved = ", ".join(f"{words[row.name]} {row.first} became {row.second}" for row in rows)
     return f"{a} and {b} differ: {', '.join(parts)}." + (f" Of the primary test: {moved}." if moved else "")

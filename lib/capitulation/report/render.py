@@ -33,7 +33,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from capitulation.mining.rules import RULES
 from capitulation.params import Params
-from capitulation.report.tables import in_scroller, keep_units
+from capitulation.report.tables import format_cell, in_scroller, keep_units
 from capitulation.study.present import card_facts
 from capitulation.words import ANCHOR_WORDS, percent, signed
 
@@ -55,7 +55,7 @@ ATTRIBUTES = {tag: set(FORMULA_ATTRIBUTES.split()) for tag in FORMULA_TAGS.split
 }
 TAG = re.compile(r"(<[^>]*>)")
 DAY = re.compile(r"(?<![\w.-])\d{4}-\d{2}-\d{2}(?![\w.-]*\w)")
-FIRST_FIGURES = ("capitulations", "event_paths", "returns_by_horizon")
+FIRST_FIGURES = ("capitulations", "ledger", "event_paths")
 
 
 class Page(NamedTuple):
@@ -198,7 +198,7 @@ PAGES = Environment(
 FILES = {"style": "style.css", "script": "page.js"}
 PAGES.globals |= {name: (TEMPLATES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
 PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS}
-PAGES.filters |= {"percent": percent, "signed": signed, "units": keep_units, "markdown": markdown}
+PAGES.filters |= {"cell": format_cell, "percent": percent, "signed": signed, "units": keep_units, "markdown": markdown}
 PAGES.filters |= {
     "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),
     "days": lambda text: Markup(keep_days(str(escape(keep_units(text))))),  # noqa: S704  escaped first
@@ -235,19 +235,30 @@ def story(folder: Path, pages: Sequence[Page], params: Params) -> dict[str, Any]
     chosen = [figure for name in FIRST_FIGURES for figure in every if figure["name"] == name]
     shown = {figure["page"] for figure in chosen}
     chosen += [page.figures[0] for page in pages if page.figures and page.name not in shown]
-    primary = params.primary_anchor, params.primary_horizon_days
     return {
         "verdict": read_json(folder / "headline.json").get("sentences", []),
         "state": state,
         "facts": card_facts(state) if state else [],
-        "definitions": [
-            row
-            for row in read_table(folder, "forward_returns").to_dict("records")
-            if row["definition"] in RULES and (row["anchor"], row["horizon_days"]) == primary
-        ],
+        "definitions": rules_beside(read_table(folder, "forward_returns"), params),
         "claims": Counter(read_table(folder, "claims").get("verdict", pd.Series(dtype=str)).dropna()).most_common(),
         "figures": chosen[:3],
     }
+
+
+def rules_beside(table: pd.DataFrame, params: Params) -> list[dict[str, Any]]:  # type: ignore[valid-type]
+    """The rows of forward_returns.csv that ask the primary question of each rule, the least likely by chance first.
+
+    Rules that name the same days are one row, under the primary one's name or the first; `twins` has the others.
+    """
+    if table.empty:
+        return []
+    asked = (table["anchor"] == params.primary_anchor) & (table["horizon_days"] == params.primary_horizon_days)
+    rows = table[asked & table["definition"].isin(RULES)].sort_values(["p_family_own_era", "p_rotation_own_era"])
+    rows = rows.sort_values("definition", key=lambda name: name != params.primary_definition, kind="stable")
+    same = rows.columns.drop(["definition", "min_detectable_log"])
+    alike = rows.groupby(list(same), dropna=False, sort=False)["definition"].agg(list)
+    rows = rows.drop_duplicates(same).assign(twins=[names[1:] for names in alike])
+    return rows.sort_values("p_family_own_era", kind="stable").to_dict("records")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -3,6 +3,10 @@
 A test at 5 % should reject one market in twenty when nothing is there. `make calibrate` measures whether it does, and
 how often a planted effect is found; data/reference/calibration.json holds the result with the first records of every
 group, which today's code must give again. A market's record depends on its seed alone.
+
+Two calendars of events are tested: the recoveries of each market itself, which its own falls of price bring about; and
+Bitcoin's actual ones (data/reference/recoveries.csv) in its actual halving eras, laid on every market: the very spacing
+on which the result of the suite rests.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -29,23 +34,24 @@ from tqdm import tqdm
 from capitulation.errors import CapitulationError, InputError, one_line
 from capitulation.mining.difficulty import era_of
 from capitulation.paths import project_root, reference_folder, write_whole
-from capitulation.simulate.market import EFFECT_DAYS, parameters, simulate_market
+from capitulation.simulate.market import EFFECT_DAYS, parameters, planted_returns, simulate_market
 from capitulation.study import chance
-from capitulation.study.returns import outcomes, own_era_excess
+from capitulation.study.returns import event_marks, outcomes, own_era_excess
 from capitulation.study.robustness import recovery_marks
 from capitulation.study.tables import bootstrap_intervals
 from capitulation.study.trading import signal_position
 
-STORED, PUBLISHED, RECORDS_KEPT = "calibration.json", 2000, 2
+STORED, RECOVERIES, PUBLISHED, RECORDS_KEPT = "calibration.json", "recoveries.csv", 2000, 2
 FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
-POWER_SHARE, POWER_TESTS = 5, ("matched", "rotation", "rotation_own_era")
+POWER_SHARE, POWER_TESTS = 10, ("rotation_own_era", "rotation", "matched")
+PLANTED = {f"planted_{effect:.2f}": effect for effect in np.arange(1, 13) / 20}  # log returns, on the actual calendar
 PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
 CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YEARS, WEEK = 17, 7
 
 TESTS: dict[str, str] = {  # name and meaning of every test whose level is measured, the headline's first
-    "rotation_own_era": "rotation, returns against their own era without the run-up",
+    "rotation_own_era": "rotation, own-era excess",
     "rotation": "rotation",
     "rotation_two_sided": "rotation, two-sided",
     "rotation_era_demeaned": "rotation, returns less their era's mean",
@@ -55,13 +61,27 @@ TESTS: dict[str, str] = {  # name and meaning of every test whose level is measu
     "hac": "least squares, Newey-West t-value",
     "hansen_hodrick": "least squares, Hansen-Hodrick t-value",
     "bootstrap": "stationary bootstrap, interval without zero",
-    "bootstrap_own_era": "stationary bootstrap of the own-era excess, interval without zero",
+    "interval_own_era": "interval of the own-era excess, without zero",
     "max_rotation": "max-rotation over a grid of windows",
     "max_rotation_own_era": "max-rotation over a grid of windows, own-era excess",
     "spa": "superior predictive ability over a grid of windows",
+    "rotation_own_era_two_sided": "rotation, own-era excess, two-sided",
 }
-P_VALUES = [name for name in TESTS if not name.startswith("bootstrap")]
-BOUNDS = ["ci_low", "ci_high", "own_ci_low", "own_ci_high"]
+PAIRS = ("rotation_own_era", "interval_own_era", "rotation", "bootstrap")  # what is measured on both calendars
+TESTS |= {f"actual_{name}": f"actual recoveries: {TESTS[name]}" for name in PAIRS}
+INTERVALS = {  # intervals that reject by leaving out zero: kind of excess, and whose recoveries
+    "bootstrap": ("excess", "own"),
+    "interval_own_era": ("own-era excess", "own"),
+    "actual_bootstrap": ("excess", "actual"),
+    "actual_interval_own_era": ("own-era excess", "actual"),
+}
+BOUNDS = {  # low, high, and the truth that they should hold
+    (excess, calendar): [f"{of}{kind}{name}" for name in ("ci_low", "ci_high", "truth")]
+    for calendar, of in (("own", ""), ("actual", "actual_"))
+    for excess, kind in (("excess", ""), ("own-era excess", "own_"))
+}
+P_VALUES = [name for name in TESTS if name not in INTERVALS]
+MEANS = ["n_events", "excess_log", "own_excess_log", "actual_excess_log", "actual_own_excess_log"]
 DEFAULTS = {"horizon_days": 90, "entry_lag_days": 1, "sample_start": "2014-01-01", "fast_days": 30, "slow_days": 60}
 DEFAULTS |= {"grid_fast_days": (10, 20, 30, 40), "grid_slow_days": (45, 60, 90, 120)}
 DEFAULTS |= {"confidence": 0.95, "n_bootstrap": 249, "n_matched": 499, "n_draws": 499, "n_spa": 199}
@@ -76,50 +96,105 @@ def recoveries(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) ->
     return pd.Series(recovery_marks(panel["hash_rate_ehs"], [(fast_days, slow_days)])[0], panel.index)
 
 
-def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """A calibration's record of one market: every test's p-value, the bootstrap intervals; NaN without an event.
+def actual_recoveries() -> pd.DatetimeIndex:
+    """Days of Bitcoin's actual Hash Ribbons recoveries since 2014, as data/reference/recoveries.csv has them."""
+    return pd.DatetimeIndex(pd.read_csv(reference_folder() / RECOVERIES, parse_dates=["date"])["date"])
 
-    `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: `P_VALUES` (spa:
-    Hansen (2005), no rule of the grid beats its own exposure held at random); n_events; excess_log, own_excess_log
-    (mean log return after events less that of all days), their intervals (`BOUNDS`), truth (what these should hold).
+
+def renew_recoveries(panel: pd.DataFrame) -> Path:
+    """Store the recoveries that a panel of real data holds; the calibration is to be made again after that."""
+    days = recoveries(panel).loc[Settings().sample_start :].loc[lambda recovery: recovery].index
+    text = days.to_frame(name="date").to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\n")
+    return write_whole(reference_folder() / RECOVERIES, text.encode())
+
+
+def both_pairs(
+    panel: pd.DataFrame, drift: pd.Series, era: pd.Series, events: Any, seed: int, s: Settings
+) -> dict[str, float]:
+    """The own-era excess with its rotation and the interval that inverts it; the plain one with rotation and bootstrap.
+
+    Keys: rotation_own_era, rotation_own_era_two_sided, own_excess_log, own_ci_low, own_ci_high; rotation,
+    rotation_two_sided, excess_log, ci_low, ci_high; own_truth and truth, which the intervals should hold: either excess
+    of a price that rises by `drift` alone, since both are linear in the log price. NaN without events.
+    """
+    h, lag, since, price = s.horizon_days, s.entry_lag_days, s.sample_start, panel["price_usd"]
+    expected = np.exp(drift.cumsum()).where(price.notna())
+    returns, own = outcomes(price, h, lag, since), own_era_excess(price, era, h, lag, since)
+    e = event_marks(returns.index, events)
+    plain, deciding = chance.rotation_test(returns, e), chance.rotation_test(own, events, confidence=s.confidence)
+    low, high = bootstrap_intervals(returns, e, h, s.n_bootstrap, s.confidence, seed)[0]
+    return {
+        "rotation_own_era": deciding.p,
+        "rotation_own_era_two_sided": deciding.p_two_sided,
+        "own_excess_log": deciding.excess,
+        "own_ci_low": deciding.interval[0],
+        "own_ci_high": deciding.interval[1],
+        "own_truth": chance.rotation_test(own_era_excess(expected, era, h, lag, since), events).excess,
+        "rotation": plain.p,
+        "rotation_two_sided": plain.p_two_sided,
+        "excess_log": plain.excess,
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "truth": chance.rotation_test(outcomes(expected, h, lag, since), e).excess,
+    }
+
+
+def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, float]:
+    """A calibration's record of the recoveries of one market itself: every test on them; NaN without an event.
+
+    `drift`: true daily log drift, index as `panel`; `settings` in place of those of `Settings`. Keys: n_events, those
+    of `both_pairs`, and the p-value of every other test (spa: Hansen (2005), no rule of the grid beats its own exposure
+    held at random).
     """
     s = Settings(**settings)
     h, lag, price, era = s.horizon_days, s.entry_lag_days, panel["price_usd"], era_of(panel.index, panel)
     returns = outcomes(panel, h, lag, s.sample_start)
     days, r, labels = returns.index, returns.to_numpy(), era.reindex(returns.index).to_numpy()
-    own = own_era_excess(price, era, h, lag, s.sample_start).reindex(days).fillna(0.0).to_numpy()
-    e = recoveries(panel, s.fast_days, s.slow_days).reindex(days).to_numpy()
+    own = own_era_excess(price, era, h, lag, s.sample_start)
+    events = recoveries(panel, s.fast_days, s.slow_days)
+    pairs, e = both_pairs(panel, drift, era, events, seed, s), event_marks(days, events)
     if not e.any():
-        return dict.fromkeys(["truth", "excess_log", "own_excess_log", *P_VALUES, *BOUNDS], np.nan) | {"n_events": 0}
-    ahead = drift.cumsum().shift(-lag).diff(h).shift(-h).reindex(days).to_numpy()
+        return (
+            pairs
+            | dict.fromkeys((name for name in P_VALUES if not name.startswith("actual")), np.nan)
+            | {"n_events": 0}
+        )
     sample = panel.index.get_indexer(days)
     windows = [(fast, slow) for fast in s.grid_fast_days for slow in s.grid_slow_days if fast < slow]
     family = recovery_marks(panel["hash_rate_ehs"], windows)[:, sample]
-    plain, regression = chance.rotation_test(r, e), chance.regression_tests(r, e, h)
-    intervals = np.ravel([bootstrap_intervals(x, e, h, s.n_bootstrap, s.confidence, seed) for x in (r, own)])
+    regression = chance.regression_tests(r, e, h)
     held = np.array([signal_position(days, marks, h, lag=lag + 1) for marks in family])
     gains = (held - held.mean(axis=1, keepdims=True)) * np.log(price).diff().reindex(days).to_numpy()
     weekly = np.add.reduceat(gains, np.arange(0, len(days), WEEK), axis=1)  # SPA's time: the square of the length
     if (useful := weekly[weekly.std(axis=1) > 0].T).size:
         spa = SPA(np.zeros(len(useful)), -useful, block_size=max(h // WEEK, 1), reps=s.n_spa, seed=seed)
         spa.compute()
-    return {
-        "truth": float(ahead[e].mean() - ahead.mean()),
+    return pairs | {
         "n_events": int(e.sum()),
-        "excess_log": float(r[e].mean() - r.mean()),
-        "own_excess_log": float(own[e].mean() - own.mean()),
-        "rotation_own_era": chance.rotation_test(own, e).p,
-        "rotation": plain.p,
-        "rotation_two_sided": plain.p_two_sided,
         "rotation_era_demeaned": chance.rotation_test(chance.less_own_mean(r, labels), e).p,
         "rotation_era_stratified": chance.rotation_test(r, e, strata=labels, n_draws=s.n_draws, seed=seed).p,
         "max_rotation": float(np.nanmin(chance.max_rotation_test(r, family).p_family)),
-        "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own, family).p_family)),
+        "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own.reindex(days), family).p_family)),
         **{name: regression[f"p_{name}"] for name in ("ols", "hac", "hansen_hodrick")},
         "matched": chance.matched_test(r, e, chance.match_levels(era, price)[:, sample], s.n_matched, seed)[0],
-        **dict(zip(BOUNDS, intervals.tolist(), strict=True)),
         "spa": float(spa.pvalues["consistent"]) if useful.size else np.nan,
     }
+
+
+def calendar_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, float]:
+    """A calibration's record of the actual recoveries, laid on one market without effect; arguments as `market_tests`.
+
+    Keys: actual_ and those of `both_pairs`; `PLANTED`, the deciding test's p with that much log return planted after
+    the actual recoveries: miners do not answer to it here, and what it adds to the excess is linear in its size.
+    """
+    s, price, events = Settings(**settings), panel["price_usd"], actual_recoveries()
+    era = era_of(panel.index, panel.assign(height=np.nan))  # without heights: the actual halvings
+    pairs = both_pairs(panel, drift, era, events, seed, s)
+    about = era, s.horizon_days, s.entry_lag_days, s.sample_start
+    planted = np.exp(planted_returns(panel.index, events, s.entry_lag_days).cumsum()).where(price.notna())
+    own, gained = own_era_excess(price, *about), own_era_excess(planted, *about)
+    found = {name: chance.rotation_test(own + effect * gained, events).p for name, effect in PLANTED.items()}
+    return {f"actual_{name}": value for name, value in pairs.items()} | found
 
 
 def market_record(market: Market, code: str = "", **settings: Any) -> dict[str, Any]:
@@ -129,14 +204,16 @@ def market_record(market: Market, code: str = "", **settings: Any) -> dict[str, 
     world, effect, seed = market
     with threadpool_limits(1):
         made, about = simulate_market(seed, YEARS, effect, world), {"world": world, "effect": effect, "seed": seed}
-        return about | market_tests(made.panel, made.truth["drift"], seed, **settings)
+        record = about | market_tests(made.panel, made.truth["drift"], seed, **settings)
+        return record | ({} if effect else calendar_tests(made.panel, made.truth["drift"], seed, **settings))
 
 
 @cache
 def digest(**settings: Any) -> str:
     """Of all that a record depends on: the tests' settings, the packages' versions, the code, its assumptions."""
     rooms = [Path(__file__).parents[1] / room for room in ("mining", "study", "simulate")]
-    files = [*sorted(f for room in rooms for f in room.glob("*.py")), reference_folder() / "simulation_parameters.csv"]
+    assumed = [reference_folder() / name for name in ("simulation_parameters.csv", RECOVERIES)]
+    files = [*sorted(f for room in rooms for f in room.glob("*.py")), *assumed]
     return joblib.hash([settings, [version(n) for n in PACKAGES], [path.read_bytes() for path in files]])[:16]
 
 
@@ -188,7 +265,7 @@ def measure(markets: list[Market], jobs: int = 1, dask: str | None = None, **set
 
 
 def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, **settings: Any) -> Path:
-    """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
+    """Measure every test on `repetitions` markets of each null world and a tenth as many of each planted effect.
 
     On `jobs` processes or the Dask cluster at `dask`. Returns the summary's path: calibration.json from 2,000 on; a
     trial must not replace what is published, and goes beside the unfinished work. `InputError` for a number below 1.
@@ -199,7 +276,7 @@ def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = No
     sizes |= {("realistic", effect): max(repetitions // POWER_SHARE, 1) for effect in EFFECTS}
     markets = [(*group, FIRST_SEED + i) for group, size in sizes.items() for i in range(size)]
     by_group = measure(markets, jobs, dask, **settings).groupby(["world", "effect"], sort=False)
-    groups = {"{} {:.2f}".format(*group): records for group, records in by_group}
+    groups = {"{} {:.2f}".format(*group): records.dropna(axis=1, how="all") for group, records in by_group}
     asked = {"repetitions": repetitions, "effects": EFFECTS, "effect_days": EFFECT_DAYS, "years": YEARS}
     found = {
         "made_on": pd.Timestamp.now("UTC").date().isoformat(),
@@ -217,29 +294,40 @@ def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = No
 def _shares(hits: pd.DataFrame, *names: str) -> pd.DataFrame:
     """Share of ones in each column, missing ones aside: `names`, markets, rate and its error sqrt(p (1 - p) / n)."""
     table = pd.DataFrame({"markets": hits.count(), "rate": hits.mean()}).rename_axis(list(names)).reset_index()
+    table = table[table["markets"] > 0]
     return table.assign(error=np.sqrt(table["rate"] * (1 - table["rate"]) / table["markets"]))
 
 
 def summarise(records: pd.DataFrame) -> dict[str, Any]:
-    """What the records of one group say, as lists of rows and values.
+    """What the records of one group say, as lists of rows and values; a test that none of them holds is left out.
 
     `rejections` (p at most `chance.LEVEL`, or an interval without zero): test, markets, rate, error, at_level
     (`chance.ACCEPTED`).
-    `coverage`: how often an interval holds zero and the true excess. `level_curve`: share of p at or below each level.
+    `coverage`: how often an interval holds zero and the true excess. `power`: how often the deciding test finds an
+    effect planted after the actual recoveries. `level_curve`: share of p at or below each level.
     """
-    p, (low, high, own_low, own_high) = records[P_VALUES], (records[bound] for bound in BOUNDS)
-    held = {("excess", "zero"): (low <= 0) & (high >= 0)}
-    held["excess", "true excess"] = records["truth"].between(low, high)
-    held["own-era excess", "zero"] = (own_low <= 0) & (own_high >= 0)
-    held = pd.DataFrame(held).astype(float).where(low.notna())
+    records = records.reindex(columns=[*P_VALUES, *PLANTED, *MEANS, *chain(*BOUNDS.values())])
+    p, held = records[P_VALUES], {}
+    for (interval, calendar), (low, high, truth) in BOUNDS.items():
+        for of, value in (("zero", 0.0), ("true excess", records[truth])):
+            inside = (records[low] <= value) & (records[high] >= value)
+            held[interval, of, calendar] = inside.astype(float).where(records[low].notna())
     hits = (p <= chance.LEVEL).astype(float).where(p.notna())
-    hits = hits.assign(bootstrap=1 - held["excess", "zero"], bootstrap_own_era=1 - held["own-era excess", "zero"])
+    for name, (interval, calendar) in INTERVALS.items():
+        hits[name] = 1 - held[interval, "zero", calendar]
+    planted = records[["actual_rotation_own_era", *PLANTED]].rename(columns={"actual_rotation_own_era": 0.0} | PLANTED)
     rejections = _shares(hits[list(TESTS)], "test")
     return {
         "rejections": rejections.assign(at_level=rejections["rate"].between(*chance.ACCEPTED)).to_dict("records"),
-        "coverage": _shares(held, "interval", "of").to_dict("records"),
-        "level_curve": {name: [float((p[name].dropna() <= at).mean()) for at in CURVE_LEVELS] for name in p},
-        **records[["n_events", "excess_log", "own_excess_log"]].mean().to_dict(),
+        "coverage": _shares(pd.DataFrame(held), "interval", "of", "calendar").to_dict("records"),
+        "power": _shares((planted <= chance.LEVEL).astype(float).where(planted.notna()), "effect_log").to_dict(
+            "records"
+        ),
+        "level_curve": {
+            name: [float((p[name].dropna() <= at).mean()) for at in CURVE_LEVELS]
+            for name in p.dropna(axis=1, how="all")
+        },
+        **records[MEANS].mean().dropna().to_dict(),
     }
 
 
@@ -253,6 +341,38 @@ def stored_rates(what: str) -> pd.DataFrame:
     groups = {tuple(name.split()): pd.DataFrame(group[what]) for name, group in stored_calibration()["groups"].items()}
     table = pd.concat(groups, names=["world", "effect_log"]).reset_index(["world", "effect_log"])
     return table.astype({"effect_log": float}).reset_index(drop=True)
+
+
+def planted_rates() -> pd.DataFrame:
+    """How often the deciding test finds an effect planted after the actual recoveries, in realistic markets.
+
+    Columns: effect_log (0 first), markets, rate, error.
+    """
+    return pd.DataFrame(stored_calibration()["groups"]["realistic 0.00"]["power"])
+
+
+def detectable(share: float = 0.8) -> float:
+    """Effect that the deciding test finds in `share` of realistic markets with the actual calendar of recoveries.
+
+    Log return planted over the 90 days from the day after each recovery could be traded, between the sizes measured on
+    a straight line; NaN where not even the largest is found so often.
+    """
+    curve = planted_rates()
+    found = np.maximum.accumulate(curve["rate"].to_numpy())
+    return float(np.interp(share, found, curve["effect_log"])) if found[-1] >= share else np.nan
+
+
+def applies(primary: dict[str, Any], rules: dict[str, Any], lag: int, since: str) -> bool:
+    """Whether a run's primary test is the very test that was calibrated, so that `detectable` tells of it.
+
+    `primary`: definition, anchor and days; `rules`: settings of the rules, as `report.page` hands them over.
+    """
+    made = stored_calibration()["settings"]["tests"]
+    asked = {"horizon_days": primary["days"], "entry_lag_days": lag, "sample_start": since}
+    asked |= {name: rules[name] for name in ("fast_days", "slow_days")}
+    kept = not rules.get("min_days") and not rules.get("min_depth_z")  # no episode is left out
+    named = (primary["definition"], primary["anchor"]) == ("hash_ribbons", "recovery")
+    return kept and named and all(made[name] == value for name, value in asked.items())
 
 
 def trust_table() -> pd.DataFrame:

@@ -256,6 +256,23 @@ class Simulation(NamedTuple):
     adjustments: pd.DataFrame  # height of the first block, second of the last before, timespan (s), target, difficulty
 
 
+def planted_returns(index: pd.DatetimeIndex, recoveries: pd.DatetimeIndex, lag: int = 1) -> pd.Series:
+    """Extra log return of each day of `index` (daily) when each recovery plants 1 in all, as `simulate_market` does.
+
+    It is spread over the 90 days from the day after a recovery could be traded, `lag` days after it; days of
+    overlapping windows count once. So the log price with an effect is that without plus effect times the running sum.
+
+    >>> days = pd.date_range("2020-01-01", periods=100)
+    >>> planted = planted_returns(days, days[[3]])
+    >>> float(planted["2020-01-05"]), round(float(planted.sum()), 12), planted.ne(0).idxmax().date().isoformat()
+    (0.0, 1.0, '2020-01-06')
+    """
+    planted = np.zeros(len(index))
+    for begin in np.flatnonzero(index.isin(recoveries)) + lag + 1:
+        planted[begin : begin + EFFECT_DAYS] = 1 / EFFECT_DAYS
+    return pd.Series(planted, index)
+
+
 def simulate_market(
     seed: int = 17, years: float = 17, effect: float = 0.0, world: str = "realistic", **assumptions: Any
 ) -> Simulation:

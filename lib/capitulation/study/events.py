@@ -40,6 +40,8 @@ def family_beside_any_day(returns: pd.Series, marks: np.ndarray) -> pd.DataFrame
     Columns: n_events, excess_log (mean log return of the events minus that of every day), z, p_rotation, p_family
     (`chance.max_rotation_test`); NaN without events.
     """
+    if returns.empty:  # nothing is known: as one day without an event
+        returns, marks = pd.Series([0.0]), np.zeros((len(marks), 1), dtype=bool)
     test, facts = max_rotation_test(returns, marks), {"n_events": marks.sum(axis=1)}
     facts |= {"excess_log": excess_of(returns, marks), "z": test.z}
     return pd.DataFrame({**facts, "p_rotation": test.p_single, "p_family": test.p_family})
@@ -109,23 +111,25 @@ def by_grade(
     since: str = SINCE,
     *,
     confidence: float = 0.95,
+    anchors: Mapping[str, str] = ANCHOR_COLUMNS,
 ) -> pd.DataFrame:
     """What followed the episodes of each grade: is noise averaged with the real thing? (forward_returns_by_grade.csv)
 
-    `episodes`: one rule's, with start, end, buy_date and grade (`mining.episodes.episodes`). At a recovery or a buy the
-    grade is known, at a start it is not. One row per anchor, grade (all of them first) and horizon; other arguments as
+    `episodes`: one rule's, with grade and the columns of days that `anchors` names (as by `mining.episodes.episodes`).
+    At a recovery or a buy the grade is known, at a start it is not. One row per anchor, grade (all of them first) and horizon; other arguments as
     `event_study`. Columns: grade, anchor, horizon_days, n_events, n_clusters; mean, median, hit_rate, base_median,
     base_hit_rate of simple returns; excess_log, ci_low, ci_high, p, p_two_sided (own era, the deciding statistic), with
     p_family and p_family_two_sided, which count all rows of the table (`chance.max_rotation_test` of the own-era
     excess); p_plain (beside any day); n_effective.
 
-    >>> found = by_grade(panel, episodes(panel["price_usd"] < panel["price_usd"].shift(30), panel), horizons=[90])
-    >>> found.groupby("anchor")["n_events"].agg(lambda n: n.iloc[0] == n.iloc[1:].sum()).all()
-    True
+    >>> graded = [("real", "2014-02-01", "2014-03-01"), ("noise-like", "2016-02-01", "2016-02-20")]
+    >>> ended = pd.DataFrame(graded, columns=["grade", "start", "end"])
+    >>> by_grade(panel, ended, horizons=[90], anchors={"recovery": "end"})["n_events"].tolist()
+    [2, 1, 0, 1]
     """
     split = {
         (grade, anchor): episodes.loc[(episodes["grade"] == grade) | (grade == "all"), column].dropna()
-        for anchor, column in ANCHOR_COLUMNS.items()
+        for anchor, column in anchors.items()
         for grade in ("all", *GRADES)
     }
     study = {key: event_study(panel, when, horizons, lag, since, confidence=confidence) for key, when in split.items()}
@@ -140,13 +144,21 @@ def by_grade(
     return table.rename(columns=names)[[*BY_GRADE_COLUMNS, *last]].reset_index(drop=True)
 
 
-def leave_one_out(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
+def leave_one_out(
+    panel: pd.DataFrame,
+    events: Any,
+    days: int = 90,
+    lag: int = 1,
+    since: str = SINCE,
+    *,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
     """The result without each cluster in turn: does it hang on one episode?
 
     Arguments as `event_study`. Columns: left_out (first day of the cluster, missing in the first row, which leaves
-    nothing out), then as `beside_any_day`, whose every day stays the same.
+    nothing out), then as `event_study`, whose every day stays the same.
 
-    >>> leave_one_out(panel, ["2015-01-01", "2016-01-01"])["n_events"].tolist()
+    >>> leave_one_out(panel, ["2015-01-01", "2016-01-01"])["n"].tolist()
     [2, 1, 1]
     """
     returns = outcomes(panel, days, lag, since)
@@ -154,10 +166,10 @@ def leave_one_out(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1
     cluster, rows = clusters(when, days), []
     for number in range(-1, cluster.max(initial=-1) + 1):
         out = when[cluster == number]
-        kept = beside_any_day(returns, when.difference(out), days)
-        rows.append({"left_out": out.min(), **kept})
-    names = ["left_out", "n_events", "mean", "median", "hit_rate", "excess_log", "p_rotation"]
-    return pd.DataFrame(rows)[names].astype({"left_out": panel.index.dtype})
+        kept = event_study(panel, when.difference(out), [days], lag, since, confidence=confidence)
+        rows.append(kept.assign(left_out=out.min()))
+    table = pd.concat(rows, ignore_index=True).astype({"left_out": panel.index.dtype})
+    return table[["left_out", *table.columns.drop("left_out")]]
 
 
 def by_era(panel: pd.DataFrame, events: Any, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:

@@ -16,11 +16,11 @@ import pandas as pd
 
 from capitulation.mining.difficulty import next_adjustment
 from capitulation.mining.economics import economics, rigs_under_water
-from capitulation.mining.episodes import episodes, n_clusters, runs
+from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
 from capitulation.mining.hashrate import drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
 from capitulation.study.chance import rotation_test
-from capitulation.study.duration import recovery_odds
-from capitulation.study.events import HORIZONS
+from capitulation.study.duration import recovery_odds, relapse
+from capitulation.study.events import HORIZONS, by_grade
 from capitulation.study.returns import SINCE, event_marks, outcomes
 from capitulation.words import count, p_text, percent, signed
 
@@ -30,10 +30,16 @@ ODDS = {days: [f"recovery_odds_{days}d{end}" for end in ("", "_low", "_high")] f
 REQUIRED_DAYS = (7, 14, 30)
 DRAWDOWN_DAYS = (30, 7)
 HISTORY_DAYS = 60
-SHOWN_HORIZON = 90
+RELAPSE_DAYS, WATCHED_DAYS = 30, 90  # the relapse told of any recovery, and how long a new one is watched for it
+TURN_DAYS = 14
+HASH_RATES = {"EH/s": 1, "PH/s": 1e3, "TH/s": 1e6, "GH/s": 1e9}
 QUANTILES = {"worst": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "best": 1.0}
-DASH = "–"
+GRADE_WORDS = {"real": "beyond three", "doubtful": "between two and three", "noise-like": "within two"}
+GRADE_WORDS = {name: f"lowest gap {words} standard errors of block luck" for name, words in GRADE_WORDS.items()}
+DASH, NOT_KNOWN = "–", "not known"
 CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
+WATCH = ("to watch", "to watch too")
+CARD += ("relapsed in 30 d", *WATCH)
 
 EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
 BARS = "▁▂▃▄▅▆▇█"
@@ -67,6 +73,17 @@ def _what_followed(panel: pd.DataFrame, days: pd.DatetimeIndex, horizon: int, la
     return row | {"p_rotation": rotation_test(every, days).p}
 
 
+def _grades(ribbon: pd.DataFrame, past: pd.DataFrame, capitulating: bool) -> list[Any]:
+    """Grade as known on each `day` of a run from `start`: of the capitulation so far, else of the one that it ended."""
+    first, until = past["start"], past["day"]
+    if not capitulating:
+        began = runs(ribbon["inverted"]).dropna(subset="end").set_index("end")["start"].reindex(first)
+        first, until = began.fillna(first.max()), first - ONE_DAY  # the panel's first run may have ended none
+    spans = (ribbon.loc[a:b].dropna(subset="gap") for a, b in zip(first, until, strict=True))
+    lowest = [span.loc[span["gap"].idxmin(), "gap_z"] if len(span) else math.nan for span in spans]
+    return grade(pd.Series(lowest, dtype=float)).tolist()
+
+
 def present_state(
     panel: pd.DataFrame,
     *,
@@ -79,33 +96,50 @@ def present_state(
     confidence: float = 0.95,
     min_days: int = 0,
     min_depth_z: float = 0.0,
+    primary_days: int = 90,
 ) -> dict[str, Any]:
-    """state.json: the present in JSON types, missing values as None; fractions, not percents, and log returns.
+    """state.json: the present in JSON types, missing values as None; fractions, not percents.
 
     Of the keys these do not explain themselves: `days_in_state` (recovering days belong to the capitulation) and
     `days_unknown` (of these), `gap_history` (last 60 days), `hash_rate_ehs` (fast mean), `hash_rate_drawdowns` by
     length of mean, `hashprice` (USD per PH/s and day), `recovery_odds_30d` and so on (None outside a capitulation),
-    `required_hash_rate_ehs` by days ahead, `comparable` (what followed when earlier runs of the state were as old).
+    `required_hash_rate_ehs` by days ahead, `comparable` (what followed when earlier runs of the state were as old:
+    `log_returns` beside any day; `by_grade` in simple returns and own-era excess, as `events.by_grade`; words speak of
+    the horizon nearest to `primary_days`), `grade` (of the capitulation so far, in an expansion of the one it ended),
+    `relapse` (rows of `duration.relapse`), `relapse_ahead` (in the first 90 days of an expansion: of earlier recoveries
+    of its grade that held as long, how many relapsed within 90 days), `hash_rate_days_missing` (of the slow window),
+    `last_known` (day, of some inputs).
 
-    `min_days` and `min_depth_z` choose the past episodes from which odds and comparable moments come (an expansion
-    counts where the episode before it does); they look at whole episodes, the present one is never left out.
+    `min_days` and `min_depth_z` choose the past episodes from which odds, relapses and comparable moments come (an
+    expansion counts where the episode before it does); they look at whole episodes, the present one is never left out.
 
     >>> present_state(panel)["as_of"] == str(panel.index[-1].date())
     True
     """
     ribbon, windows = hash_ribbons(panel, fast_days, slow_days), {"fast_days": fast_days, "slow_days": slow_days}
-    last, name = ribbon.iloc[-1], ribbon_state(ribbon).iloc[-1]
+    last, name, horizons = ribbon.iloc[-1], ribbon_state(ribbon).iloc[-1], list(horizons)
     capitulating, known = name in ("capitulation", "recovering"), name != "unknown"
     in_state = ribbon["inverted"] if capitulating else ~ribbon["inverted"]
-    now = runs(in_state).iloc[-1] if known else {"days": None, "start": None}
     kept = episodes(ribbon["inverted"], panel, min_days=min_days, min_depth_z=min_depth_z, **windows)
-    past, moments = kept if capitulating else runs(in_state), pd.DatetimeIndex([])
-    if not capitulating and (min_days or min_depth_z):
-        past = past[past["start"].isin(kept["end"])]
+    now, ahead = {"days": None, "start": None, "grade": None}, None
+    moments = pd.DataFrame({"day": pd.DatetimeIndex([]), "grade": []})
     if known:
-        as_old = past.loc[~past["ongoing"] & (past["days"] >= now["days"]), "start"]
-        moments = pd.DatetimeIndex(as_old + pd.Timedelta(days=now["days"] - 1))
-        moments = moments[moments >= since]
+        past = runs(in_state)
+        days, sampled = past["days"].iloc[-1], past["start"] >= (since or "1900")
+        past = past.assign(day=past["start"] + (days - 1) * ONE_DAY)
+        past["grade"] = _grades(ribbon, past, capitulating)
+        now, as_old = past.iloc[-1], ~past["ongoing"] & (past["days"] >= days)
+        if min_days or min_depth_z:
+            as_old &= past["start"].isin(kept["start" if capitulating else "end"])
+        moments = past[as_old & (past["day"] >= (since or "1900"))]
+        if not capitulating and days <= WATCHED_DAYS:
+            alike = past.loc[as_old & sampled & (past["grade"] == now["grade"]), "days"]
+            ahead = {"within_days": WATCHED_DAYS, "n": len(alike), "relapsed": (alike <= WATCHED_DAYS).sum()}
+    graded = pd.DataFrame()
+    if len(moments):
+        graded = by_grade(panel, moments, horizons, lag, since, confidence=confidence, anchors={"moment": "day"})
+        graded = graded.drop(columns="anchor")
+    again = relapse(kept, ribbon["inverted"].last_valid_index() or pd.NaT, since=since, confidence=confidence)
     odds = dict.fromkeys([*chain(*ODDS.values()), "recovery_odds_n_at_risk"])
     if capitulating:
         table = recovery_odds(kept, now["days"], ODDS, confidence)
@@ -117,8 +151,9 @@ def present_state(
         peak = {"peak_ehs": mean.max(), "peak_date": mean.idxmax() if mean.notna().any() else None}
         fall = {"drawdown": drawdown(panel, days).iloc[-1], "se": se}
         falls[f"{days}d"] = {"mean_ehs": mean.iloc[-1], **peak, **fall}
-    coming = {key.replace("change_", ""): value for key, value in next_adjustment(panel, confidence).items()}
-    money, rigs = economics(panel.tail(400)).iloc[-1], rigs_under_water(panel.tail(30), power_price_usd_kwh)
+    coming = {key.replace("change_", ""): value for key, value in next_adjustment(panel, confidence, since).items()}
+    history, rigs = economics(panel.tail(400)), rigs_under_water(panel.tail(30), power_price_usd_kwh)
+    money, inputs = history.iloc[-1], panel[["price_usd", "hash_rate_ehs", "height"]]
     under, filled = rigs["under_water"].astype(bool), panel["hash_rate_ehs"].tail(slow_days).notna().sum()
     state = {
         "as_of": panel.index[-1],
@@ -146,73 +181,166 @@ def present_state(
             "breakeven_usd_kwh": rigs["breakeven_usd_kwh"].to_dict(),
         },
         **odds,
-        "required_hash_rate_ehs": {f"{k}d": required_hash_rate(panel, **windows, over_days=k) for k in REQUIRED_DAYS},
+        "required_hash_rate_ehs": {
+            f"{k}d": required_hash_rate(panel, **windows, over_days=k) for k in REQUIRED_DAYS if k < slow_days
+        },
         "comparable": {
             "age_days": now["days"],
-            "days": list(moments),
-            "log_returns": [_what_followed(panel, moments, days, lag, since) for days in horizons] if known else [],
+            "days": moments["day"].tolist(),
+            "log_returns": [_what_followed(panel, moments["day"], k, lag, since) for k in horizons] if known else [],
+            "grades": moments["grade"].tolist(),
+            "by_grade": graded.to_dict("records"),
+            "primary_horizon_days": primary_days,
         },
         "confidence": confidence,
+        "grade": now["grade"],
+        "relapse": again.to_dict("records"),
+        "relapse_ahead": ahead,
+        "hash_rate_days_missing": slow_days - filled,
+        "last_known": {column: inputs[column].last_valid_index() for column in inputs}
+        | {"hashprice": history["hashprice_usd_ph_day"].last_valid_index()},
     }
     text = json.dumps(state, default=lambda x: x.item() if hasattr(x, "item") else x.date().isoformat())
     return json.loads(text, parse_constant=lambda _: None)  # NaN and infinities: unknown
+
+
+def _number(value: float | None, unit: str, small: str = ".3g", large: str = ",.0f") -> str:
+    """Whole where it is large, significant figures in the years when network and price were small."""
+    return DASH if value is None else f"{value:{large if value >= 100 else small}} {unit}".strip().replace("-", "−")
+
+
+def hash_rate_text(ehs: float | None) -> str:
+    """A hash rate in the unit of its time: `997 EH/s`, in 2012 `11.5 TH/s`; a dash where it is missing."""
+    if ehs is None:
+        return DASH
+    value, unit = next(((ehs * k, name) for name, k in HASH_RATES.items() if ehs * k >= 1), (ehs * 1e9, "GH/s"))
+    return _number(value, unit)
+
+
+def shown_moments(state: State) -> pd.DataFrame:
+    """What followed comparable moments, a row per grade that has one, at the shown horizon: columns of `by_grade`.
+
+    Of the horizons with a known outcome that is the one nearest to the primary one; empty where there is none.
+    """
+    known = [row for row in state["comparable"]["by_grade"] if row["n_events"]]
+    days = {row["horizon_days"] for row in known}
+    nearest = min(days, key=lambda k: abs(k - state["comparable"]["primary_horizon_days"]), default=None)
+    return pd.DataFrame([row for row in known if row["horizon_days"] == nearest])
+
+
+def to_watch(state: State) -> list[str]:
+    """What would change the state, in words: the relapse of a young recovery first, then the hash rate that does it."""
+    ahead, now, words = state["relapse_ahead"], state["hash_rate_ehs"], []
+    needed = state["required_hash_rate_ehs"].get(f"{TURN_DAYS}d")
+    if ahead and ahead["n"]:
+        alike = f"of {count(ahead['n'], 'recovery', 'recoveries')} from {state['grade']} capitulations that held"
+        alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed']} relapsed by day {ahead['within_days']}"
+        words.append(alike)
+    if needed and now and state["days_in_state"]:
+        expanding = state["ribbon_state"] == "expansion"
+        name, *sides = ("expansion", "below", "above") if expanding else ("capitulation", "above", "below")
+        turning = (now < needed) == expanding
+        pace = f"unless hash rate averages {sides[1]}" if turning else f"if hash rate averages {sides[0]}"
+        change = f"{percent(needed / now - 1, 1, True)} on the fast mean"
+        words.append(f"{name} ends in {TURN_DAYS} days {pace} {hash_rate_text(needed)}, {change}")
+    return words
 
 
 def facts(state: State) -> pd.DataFrame:
     """The present in words, a fact a row, in the order in which they are told; `state` as from `present_state`.
 
     Columns: label (short, for terminal and index); quantity (in full, for the page's table; empty where the table
-    leaves it out); value (a dash where not known); uncertainty (how sure, or since when); text (both).
+    leaves it out); value (`not known` where it is not); uncertainty (how sure, since when, or why it is not known);
+    text (both).
     """
-
-    def number(value: float | None, unit: str, small: str = ".3g", large: str = ",.0f") -> str:
-        """Whole where it is large, significant figures in the years when network and price were small."""
-        return DASH if value is None else f"{value:{large if value >= 100 else small}} {unit}".replace("-", "−")
-
     unknown, age, rigs, coming = map(state.get, ("days_unknown", "days_in_state", "fleet", "next_retarget"))
+    level, no_state = f"{percent(state['confidence'])} interval", state["unknown_because"] or ""
+
+    def last_known(name: str, what: str) -> str:
+        day = state["last_known"][name]
+        return f"last known on {day}" if day else f"the data have no {what}"
+
     since = f"since {state['state_since']}" if state["state_since"] else ""
     since += f", {count(unknown, 'day')} of these not known" if unknown else ""
     gap_error = f"standard error {percent(state['gap_se'], 2)}, z {signed(state['gap_z'], 1)}"
-    rows = [
-        ("state", "ribbon state", state["ribbon_state"], ""),
-        ("age", "days in state", DASH if age is None else str(age), since),
-        ("price", "", number(state["price_usd"], "USD", ".4g"), ""),
-        ("gap", "gap between the means", percent(state["gap"], 2, True), "" if state["gap"] is None else gap_error),
+    rows = [  # label, quantity, value, uncertainty, why a value is not known (the row is left out without a reason)
+        ("state", "ribbon state", state["ribbon_state"], "", ""),
+        ("age", "days in state", DASH if age is None else str(age), since, no_state),
+        ("price", "", _number(state["price_usd"], "USD", ".4g"), "", last_known("price_usd", "price")),
+        ("gap", "gap between the means", percent(state["gap"], 2, True), gap_error, no_state),
     ]
     for name, fall in state["hash_rate_drawdowns"].items():
         mean = f"{name.removesuffix('d')}-day mean"
-        error = f"standard error {percent(fall['se'], 1)}, peak on {fall['peak_date']}" if fall["peak_date"] else ""
+        error = f"standard error {percent(fall['se'], 1)}, peak on {fall['peak_date']}"
         full = f"fall of the {mean} hash rate from its peak"
-        rows.append((f"{mean} vs peak", full, percent(fall["drawdown"], 1), error))
+        why = f"too few days of hash rate for a {mean}"
+        rows.append((f"{mean} vs peak", full, percent(fall["drawdown"], 1), error, why))
     change, low, high = (percent(coming.get(end), 1, True) for end in ("change", "low", "high"))
-    when = f"{low} to {high}, about {coming.get('date')}" if DASH not in (low, high) else ""
-    losing = f"{rigs['n_under_water']} of {rigs['n_rigs']}" if rigs["n_rigs"] else DASH
+    when = f"{level} {low} to {high}, about {coming['date']}"
+    if coming.get("record_n"):
+        when += f"; it held {percent(coming['record'])} of {coming['record_n']} past ones"
+    heights = last_known("height", "block heights")
+    heights = "no adjustment in the data yet" if heights.endswith(state["as_of"]) else heights
+    losing = f"{rigs['n_under_water']} of {rigs['n_rigs']}"
+    hashprice = _number(state["hashprice"], "USD per PH/s and day", ",.2f", ",.2f")
+    no_hashprice = last_known("hashprice", "miners' revenue of the last 400 days")
+    at_price, no_rig = f"at {rigs['power_price_usd_kwh']:g} USD/kWh", "no rig model of these years is listed"
+    if state["hashprice"] is None:
+        no_rig = "needs a hashprice of the last 30 days"
+        at_price += f" and the hashprice of {state['last_known']['hashprice']}"
+    puell = _number(state["puell_multiple"], "", ".2f", ".2f")
     rows += [
-        ("next adjustment", "next difficulty adjustment", change, when),
-        ("hashprice", "hashprice", number(state["hashprice"], "USD per PH/s and day", ",.2f", ",.2f"), ""),
-        ("rigs at a loss", "rig models under water", losing, f"at {rigs['power_price_usd_kwh']:g} USD/kWh"),
-        ("Puell multiple", "Puell multiple", number(state["puell_multiple"], "", ".2f", ".2f"), ""),
+        ("next adjustment", "next difficulty adjustment", change, when, heights),
+        ("hashprice", "hashprice", hashprice, "", no_hashprice),
+        ("rigs at a loss", "rig models under water", losing if rigs["n_rigs"] else DASH, at_price, no_rig),
+        ("Puell multiple", "Puell multiple", puell, "", "needs a year of coins and prices up to that day"),
     ]
-    mean_now = f"fast mean now {number(state['hash_rate_ehs'], 'EH/s')}"
+    mean_now = f"fast mean now {hash_rate_text(state['hash_rate_ehs'])}"
+    missing = state["hash_rate_days_missing"]
+    no_rate = f"hash rate is missing on {count(missing, 'day')} that it needs" if missing else "no hash rate does it"
     for name, needed in state["required_hash_rate_ehs"].items():
         days = name.removesuffix("d")
         full = f"mean hash rate of the next {days} days at which the means meet"
-        rows.append((f"means meet, {days} d", full, number(needed, "EH/s"), "" if needed is None else mean_now))
-    for row in odds_table(state).itertuples():
-        seen = f"{percent(row.low)} to {percent(row.high)}, {count(row.n_at_risk, 'past episode')} of this age"
-        rows.append((f"over in {row.within_days} d", "", percent(row.odds), seen))
-    if known := [row for row in state["comparable"]["log_returns"] if row["n"]]:
-        row = min(known, key=lambda item: abs(item["horizon_days"] - SHOWN_HORIZON))
-        median, base = (percent(math.expm1(row[key]), 0, True) for key in ("median", "base_median"))
-        after = f"{row['horizon_days']} days after {count(row['n'], 'such moment')}, {p_text(row['p_rotation'])}"
-        rows.append(("what followed", "", f"median {median}, any day {base}", after))
-    table = pd.DataFrame(rows, columns=["label", "quantity", "value", "uncertainty"])
-    return table.assign(text=[f"{row[2]} ({row[3]})" if row[3] else row[2] for row in rows])
+        rows.append((f"means meet, {days} d", full, hash_rate_text(needed), mean_now, no_state or no_rate))
+    odds = odds_table(state)
+    for row in odds.itertuples():
+        seen = f"{level} {percent(row.low)} to {percent(row.high)}, {count(row.n_at_risk, 'past episode')} of this age"
+        rows.append((f"over in {row.within_days} d", "", percent(row.odds), seen, ""))
+    if state["ribbon_state"] in ("capitulation", "recovering") and odds.empty:
+        rows.append(("over in 30 d", "", DASH, "", "no earlier capitulation that counts grew as old"))
+    whose = "the capitulation before" if state["ribbon_state"] == "expansion" else "this capitulation so far"
+    deep = GRADE_WORDS.get(state["grade"], "")
+    rows.append((f"grade {whose.split()[-1]}", f"grade of {whose}", state["grade"] or DASH, deep, ""))
+    again = {row["grade"]: row for row in state["relapse"] if row["within_days"] == RELAPSE_DAYS and row["n"]}
+    relapsed = {name: f"{row['relapsed']} of {row['n']}" for name, row in again.items()}
+    share, low, high = (percent(again.get("all", {}).get(name)) for name in ("share", "low", "high"))
+    told, each = relapsed.pop("all", DASH), ", ".join(f"{name} {words}" for name, words in relapsed.items())
+    seen = f"{share}, {level} {low} to {high}; {each}"
+    none = f"none that counts lies {RELAPSE_DAYS} days back"
+    full = f"recoveries that relapsed within {RELAPSE_DAYS} days"
+    rows.append((f"relapsed in {RELAPSE_DAYS} d", full, told, seen, none))
+    chosen = shown_moments(state)
+    if len(chosen):
+        row = chosen.iloc[0]
+        seen = f"{row['horizon_days']} days after {count(row['n_events'], 'such moment')}"
+        seen += f", {p_text(row['p_family'])} for all looks" if pd.notna(row["p_family"]) else ""
+        told = f"median {percent(row['median'], 0, True)}, any day {percent(row['base_median'], 0, True)}"
+        rows.append(("what followed", "", told, seen, ""))
+    elif age:
+        rows.append(("what followed", "", DASH, "", "no earlier moment like this has a known outcome"))
+    rows += [(label, "", words, "", "") for label, words in zip(WATCH, to_watch(state), strict=False)]
+    told = [
+        (label, full, value, sure) if value != DASH else (label, full, NOT_KNOWN, why)
+        for label, full, value, sure, why in rows
+        if value != DASH or why
+    ]
+    table = pd.DataFrame(told, columns=["label", "quantity", "value", "uncertainty"])
+    return table.assign(text=[f"{row[2]} ({row[3]})" if row[3] else row[2] for row in told])
 
 
 def card_facts(state: State) -> list[tuple[str, str]]:
-    """Label and text of the known facts that the report's first page shows."""
-    return [(row.label, row.text) for row in facts(state).itertuples() if row.label in CARD and row.value != DASH]
+    """Label and text of the facts that the report's first page shows."""
+    return [(row.label, row.text) for row in facts(state).itertuples() if row.label in CARD]
 
 
 def odds_table(state: State) -> pd.DataFrame:
@@ -228,7 +356,7 @@ def status_code(state: State) -> int:
 
 
 def status_text(state: State, colour: bool = False) -> str:
-    """The present in a terminal: a headline, the gap's last 60 days as bars, a line per known fact.
+    """The present in a terminal: a headline, the gap's last 60 days as bars, a line per fact.
 
     `state` as from `present_state`; `source` and `simulated` (what the data are), `age_days` (how old) and `notes`
     (sentences on the data) may be added. ANSI colours where `colour`.
@@ -236,14 +364,13 @@ def status_text(state: State, colour: bool = False) -> str:
     table, name = facts(state), state["ribbon_state"]
     shown = f"{STATE_COLOURS[name]}{BOLD}{name.upper()}{RESET}" if colour else name.upper()
     age = f"day {table['value'][1]} {table['uncertainty'][1]}" if state["days_in_state"] else state["unknown_because"]
-    known = table[2:][~table["value"][2:].str.startswith(DASH)]
     gaps = pd.Series(state["gap_history"], dtype=float)
     heights = (gaps - gaps.min()) / ((gaps.max() - gaps.min()) or 1.0) * (len(BARS) - 1)
     bars = [" " if math.isnan(height) else BARS[round(height)] for height in heights]
     if colour:
         bars = [f"{RED if gap < 0 else GREEN}{bar}{RESET}" for gap, bar in zip(gaps, bars, strict=True)]
     rows = [("last 60 days", "".join(bars) if gaps.notna().any() else "")]
-    rows += zip(known["label"], known["text"].str.strip(), strict=True)
+    rows += zip(table["label"][2:], table["text"][2:], strict=True)
     old = f", {state['age_days']:.0f} days old" if state.get("age_days") else ""
     rows += [("data", state["source"] + old)] if state.get("source") else []
     rows += [("note", str(note)) for note in state.get("notes") or ()]

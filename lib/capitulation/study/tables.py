@@ -10,7 +10,6 @@ from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from capitulation.errors import DataError
 from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import n_effective
 from capitulation.study import chance
@@ -126,14 +125,20 @@ def study_table(
 
 
 def family_table(panel: pd.DataFrame, events: Events, days: int = 90, lag: int = 1, since: str = SINCE) -> pd.DataFrame:
-    """Every rule and anchor at one horizon as in `events.family_beside_any_day`, the most extreme first.
+    """Every rule and anchor at one horizon as in `events.family_beside_any_day`, the most extreme first (family.csv).
 
-    Besides: definition, anchor, horizon_days, n_family (rules with events). `DataError` where no outcome is known yet.
+    `panel`: `price_usd`, and `height` for the halving eras.
+    Besides: definition, anchor, horizon_days, n_family (rules with events); excess_own_era, p_own_era, p_family_own_era
+    (the deciding statistic, `returns.own_era_excess`); same_as, the first rule with the very same days at this anchor
+    ("": no rule before it). Events whose outcome is not known do not count: n_events 0 and NaN without any.
     """
-    returns = outcomes(panel, days, lag, since)
-    if returns.empty:
-        raise DataError(f"no {days}-day outcome is known since sample_start={since}")
+    returns, names = outcomes(panel, days, lag, since), pd.DataFrame(list(events), columns=["definition", "anchor"])
+    own = own_era_excess(panel["price_usd"], era_of(panel.index, panel), days, lag, since)
     marks = np.array([event_marks(returns.index, when) for when in events.values()])
-    names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
-    table = names.join(family_beside_any_day(returns, marks)).assign(n_family=int(marks.any(axis=1).sum()))
+    beside, n_family = family_beside_any_day(returns, marks), int(marks.any(axis=1).sum())
+    decides = family_beside_any_day(own, marks[:, returns.index.isin(own.index)])
+    table = names.assign(horizon_days=days).join(beside).assign(n_family=n_family)
+    table[["excess_own_era", "p_own_era", "p_family_own_era"]] = decides[["excess_log", "p_rotation", "p_family"]]
+    first = names.groupby([names["anchor"], [rule.tobytes() for rule in marks]])["definition"].transform("first")
+    table["same_as"] = first.mask((first == names["definition"]) | (table["n_events"] == 0), "")
     return table.sort_values("z", ascending=False, kind="stable", ignore_index=True)

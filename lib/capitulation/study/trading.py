@@ -16,8 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
-from capitulation.errors import DataError
-from capitulation.study.chance import rotation_test
+from capitulation.study.chance import max_rotation_test, rotation_test
 from capitulation.study.events import HORIZONS, Events
 from capitulation.study.returns import SINCE, event_marks
 
@@ -25,11 +24,13 @@ DAYS_PER_YEAR = 365
 SETS_PER_CHUNK = 2_000
 FLAT = 1e-14  # a standard deviation below this is rounding of a curve that never moves: ratios over it are undefined
 SAME_DIGITS = 12  # trials whose Sharpe ratios agree to so many digits are one strategy under two names
+STAY_OUT = "out_of_capitulation"  # the way that holds throughout, except while the rule says capitulation
 OPPOSITE = {"recovery": "start", "buy": "start", "start": "recovery"}  # what ends a stay without a fixed length
 TABLE_COLUMNS = [
     *("strategy", "start", "end", "cagr", "volatility", "sharpe", "sortino", "max_drawdown", "exposure", "n_trades"),
     *("hit_rate", "deflated_sharpe", "calmar", "total_return", "share_of_random_beaten", "random_median_cagr"),
-    *("p_rotation", "n_trials", "open_trade", "definition", "anchor", "exit", "hold_days"),
+    *("p_rotation", "n_trials", "open_trade", "definition", "anchor", "exit", "hold_days", "excess_sharpe"),
+    *("timing_log", "ci_low", "ci_high", "p_rule", "p_family"),
 ]
 
 
@@ -44,13 +45,11 @@ class Backtest(NamedTuple):
 
 
 class RandomEntries(NamedTuple):
-    """A strategy's total log return before costs, that of each random set, the share of these below it (ties half), and
-    the one-sided rotation p of its daily position."""
+    """A strategy's total log return before costs, that of each random set, the share of these below it (ties half)."""
 
-    observed: float
+    observed: float = np.nan
     random: np.ndarray = np.empty(0)
     share_beaten: float = np.nan
-    p: float = np.nan
 
 
 def signal_position(
@@ -128,6 +127,15 @@ def daily_returns(equity: ArrayLike) -> pd.Series:
     return pd.Series(values[1:] / values[:-1] - 1)
 
 
+def timing_returns(run: Backtest, hold: Backtest) -> pd.Series:
+    """Daily simple returns (n - 1,) of `run` less those of holding as much of the asset on every day, after costs.
+
+    r_t - w b_t: r_t is what `run` earned, b_t what buy and `hold` did, w the share of days that `run` is in the market.
+    Zero for holding itself. In an asset that rises, being long is rewarded whenever it is; what is left is the timing.
+    """
+    return daily_returns(run.equity) - run.position.to_numpy()[:-1].mean() * daily_returns(hold.equity)
+
+
 def ratio(numerator: float, denominator: float) -> float:
     """Their quotient, NaN where the denominator is no more than the rounding of a curve that never moves."""
     return float(numerator / denominator) if denominator > FLAT else np.nan
@@ -180,7 +188,7 @@ def random_entries(price: pd.Series, position: ArrayLike, n_sets: int = 10_000, 
         totals.append((log_price[first + order] - log_price[first]).sum(axis=1))
     random = np.concatenate(totals)
     beaten = float((random < observed).mean() + (random == observed).mean() / 2)
-    return RandomEntries(observed, random, beaten, rotation_test(steps, held).p)
+    return RandomEntries(observed, random, beaten)
 
 
 def deflated_sharpe(returns: ArrayLike, trials: ArrayLike) -> float:
@@ -216,43 +224,74 @@ def strategies(
     slippage_bps: float = 5.0,
     n_random: int = 10_000,
     seed: int = 20260120,
+    confidence: float = 0.95,
 ) -> SimpleNamespace:
-    """Buy and hold, then every rule and anchor held for `hold_days` or until the opposite signal.
+    """Buy and hold; every rule and anchor held for `hold_days` or until the opposite signal; every rule stayed out of.
 
-    `events`: signal days of each (definition, anchor), all anchors of a rule; those before `since` do not count.
-    `horizons`: stays that count as tried besides `hold_days`: trials of the deflated Sharpe ratio are every rule,
-    anchor, stay and opposite signal that traded, each once though two rules may name the same days. Gives the `table`
-    (a row per strategy, TABLE_COLUMNS as in data/reference/codebook.csv; NaN ratios where it never trades), `runs` and
-    `random` entries of each by its name, and `trials`. DataError where fewer than two prices are known since `since`.
+    `events`: signal days of each (definition, anchor), all anchors of a rule; those before `since` do not count. Out of
+    capitulation: in the market from the first day on, except from `lag` days after a day in the state to `lag` days
+    after the recovery. `horizons`: stays that count as tried besides `hold_days`. Gives the `table` (a row per
+    strategy, TABLE_COLUMNS as in data/reference/codebook.csv; NaN ratios where it never trades), `runs` and `random`
+    entries of each by its name, and `trials`: sharpe and excess_sharpe per day of every variant that traded, each once
+    though two rules may name the same days. All empty where fewer than two prices are known since `since`.
+
+    Skill is judged by the timing alone (`timing_returns`), since every trial is long in an asset that rose: the
+    deflated Sharpe ratio and excess_sharpe are of these returns. timing_log, its interval (`confidence`) and p_rotation
+    are one exact rotation of the position, before costs: log points a year over the same exposure. p_rule and p_family
+    rotate all strategies shown of the rule, or every variant of every rule, together.
     """
     price = panel.loc[since:, "price_usd"]
+    price = price.loc[price.first_valid_index() : price.last_valid_index()]
     if price.count() < 2:
-        raise DataError(f"no two prices since sample_start={since}: a backtest needs them")
-    price, trials = price.loc[price.first_valid_index() : price.last_valid_index()], {}
-    shown = {"buy_and_hold": ("", "", "", None, backtest(price, price.index[:1], None, [], 0, fee_bps, slippage_bps))}
+        nothing = pd.DataFrame(columns=TABLE_COLUMNS)
+        return SimpleNamespace(table=nothing, runs={}, random={}, trials=nothing[["sharpe", "excess_sharpe"]])
+
+    costs = {"lag": lag, "fee_bps": fee_bps, "slippage_bps": slippage_bps}
+    hold = backtest(price, price.index[:1], exits=[], **costs | {"lag": 0})
+    shown, every = {"buy_and_hold": ("", "", "", None)}, {"buy_and_hold": hold}
     for (definition, anchor), when in events.items():
         ways: dict[str, int | None] = {f"hold_{days}d": days for days in [*horizons, hold_days]}
         ways |= {f"until_{OPPOSITE[anchor]}": None} if anchor in OPPOSITE else {}
         for way, days in ways.items():
-            exits = events[definition, OPPOSITE[anchor]] if days is None else None
-            run = backtest(price, when, days, exits, lag, fee_bps, slippage_bps)
-            name, returns = f"{definition}_{anchor}_{way}", daily_returns(run.equity)
-            trials[name] = ratio(returns.mean(), returns.std())
+            name, exits = f"{definition}_{anchor}_{way}", events[definition, OPPOSITE[anchor]] if days is None else None
+            every[name] = backtest(price, when, days, exits, **costs)
             if days in (hold_days, None):
-                shown[name] = (definition, anchor, way, days, run)
-    tried = pd.Series(trials, dtype=float).dropna().round(SAME_DIGITS).drop_duplicates()
+                shown[name] = (definition, anchor, way, days)
+    for (definition, anchor), when in events.items():
+        if anchor == "in_state" and event_marks(price.index, when).any():
+            name, back = f"{definition}_{STAY_OUT}", event_marks(price.index, events[definition, "recovery"])
+            every[name] = backtest(price, back | (price.index == price.index[0]), exits=when, **costs)
+            shown[name] = (definition, anchor, STAY_OUT, None)
+
+    gains = {name: (daily_returns(run.equity), timing_returns(run, hold)) for name, run in every.items()}
+    sharpes = {name: [ratio(r.mean(), r.std()) for r in both] for name, both in gains.items()}
+    trials = pd.DataFrame.from_dict(sharpes, orient="index", columns=["sharpe", "excess_sharpe"]).dropna()
+    trials = trials[~trials.round(SAME_DIGITS).duplicated()]
+    log_steps = np.diff(np.log(price.ffill().to_numpy("float64")))
+    held = pd.DataFrame({name: run.position.to_numpy()[:-1] for name, run in every.items()})
+    p_family = dict(zip(held, max_rotation_test(log_steps, held.T).p_family, strict=True))
+    p_rule = {}
+    for rule in {about[0] for about in shown.values()}:
+        own = [name for name, about in shown.items() if about[0] == rule]
+        p_rule |= zip(own, max_rotation_test(log_steps, held[own].T).p_family, strict=True)
 
     rows, random = [], {}
-    for name, (*about, run) in shown.items():
+    for name, about in shown.items():
+        run, (_, excess) = every[name], gains[name]
         luck = random[name] = random_entries(price, run.position, n_random, seed)
         # A random set pays what the strategy paid: as many trades.
         middle = np.median(luck.random) + np.log(run.equity.iloc[-1]) - luck.observed if len(luck.random) else np.nan
         row = dict(zip(("definition", "anchor", "exit", "hold_days"), about, strict=True)) | performance(*run)
-        row |= {"strategy": name, "start": price.index[0], "end": price.index[-1], "n_trials": len(tried)}
-        row |= {"deflated_sharpe": deflated_sharpe(daily_returns(run.equity), tried), "p_rotation": luck.p}
+        row |= {"strategy": name, "start": price.index[0], "end": price.index[-1], "n_trials": len(trials)}
+        row |= {"deflated_sharpe": deflated_sharpe(excess, trials["excess_sharpe"])}
+        row |= {"excess_sharpe": sharpes[name][1] * np.sqrt(DAYS_PER_YEAR)}
         row |= {"share_of_random_beaten": luck.share_beaten, "open_trade": bool(run.trades["open"].any())}
         row |= {"random_median_cagr": float(np.expm1(middle * DAYS_PER_YEAR / (len(price) - 1)))}
-        rows.append(row)
+        moves = len(luck.random) > 0  # a position that never changes has no timing
+        test = rotation_test(log_steps, held[name] * moves, confidence=confidence)
+        a_year = DAYS_PER_YEAR * row["exposure"]
+        row |= {"timing_log": a_year * test.excess, "p_rotation": test.p}
+        row |= {"ci_low": a_year * test.interval[0], "ci_high": a_year * test.interval[1]}
+        rows.append(row | {"p_rule": p_rule[name], "p_family": p_family[name]})
     table = pd.DataFrame(rows)[TABLE_COLUMNS].astype({"hold_days": "Int64"})
-    runs = {name: run for name, (*_, run) in shown.items()}
-    return SimpleNamespace(table=table, runs=runs, random=random, trials=tried)
+    return SimpleNamespace(table=table, runs={name: every[name] for name in shown}, random=random, trials=trials)
