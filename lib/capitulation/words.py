@@ -35,6 +35,11 @@ def signed(value: float, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else _plain(value, digits, sign=True)
 
 
+def between(low: float, high: float, digits: int = 2) -> str:
+    """An interval as text, `−0.20 to +0.14`; a dash where it is missing."""
+    return "–" if "–" in (ends := [signed(end, digits) for end in (low, high)]) else " to ".join(ends)
+
+
 def count(n: int, one: str, many: str = "") -> str:
     """A number with its noun: `1 episode`, `3 episodes`; `many` where an s does not make the plural."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"

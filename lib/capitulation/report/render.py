@@ -35,7 +35,7 @@ from capitulation.mining.rules import RULES
 from capitulation.params import Params
 from capitulation.report.tables import format_cell, in_scroller, keep_units
 from capitulation.study.present import card_facts
-from capitulation.words import ANCHOR_WORDS, percent, signed
+from capitulation.words import ANCHOR_WORDS, between, percent, signed
 
 TEMPLATES = Path(__file__).parent / "template"
 TAGS = "a abbr b br caption code col colgroup dd div dl dt em h2 h3 h4 hr i li ol p pre s small span strong sub sup"
@@ -197,7 +197,7 @@ PAGES = Environment(
 )
 FILES = {"style": "style.css", "script": "page.js"}
 PAGES.globals |= {name: (TEMPLATES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
-PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS}
+PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS, "between": between}
 PAGES.filters |= {"cell": format_cell, "percent": percent, "signed": signed, "units": keep_units, "markdown": markdown}
 PAGES.filters |= {
     "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),

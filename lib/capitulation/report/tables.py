@@ -23,7 +23,7 @@ from capitulation.paths import reference_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
-UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year")
+UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year", "p-value")
 Words = Mapping[str, str] | None  # by column
 
 
@@ -116,13 +116,14 @@ def html_table(
     frame = frame.assign(**{key: frame[key].replace(known) for key, known in words.items() if key in frame})
     units = codebook().query("table == @name").set_index("column")["unit"]
     numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
-    head, body = [], []
+    head, body, before = [], [], ""
     for key, number in zip(frame, numeric, strict=True):
         unit = units.get(key, "")
         if formats.get(key, "").endswith("%"):  # shown as percent, a fraction does not call itself one
             unit = unit.removeprefix("fraction").strip()
-        small = "" if unit in UNITLESS else f' <span class="unit">{html.escape(unit)}</span>'
         label = html.escape(headers.get(key, key.replace("_", " ")))
+        small = "" if unit in (*UNITLESS, label, before) else f' <span class="unit">{html.escape(unit)}</span>'
+        before = unit  # of neighbours with one unit the first says it
         kind = ' class="num"' if number else ""
         head.append(f'<th scope="col"{kind} data-column="{html.escape(key)}">{label}{small}</th>')
     for row in frame.itertuples(index=False):

@@ -116,11 +116,11 @@ def by_grade(
     """What followed the episodes of each grade: is noise averaged with the real thing? (forward_returns_by_grade.csv)
 
     `episodes`: one rule's, with grade and the columns of days that `anchors` names (as by `mining.episodes.episodes`).
-    At a recovery or a buy the grade is known, at a start it is not. One row per anchor, grade (all of them first) and horizon; other arguments as
-    `event_study`. Columns: grade, anchor, horizon_days, n_events, n_clusters; mean, median, hit_rate, base_median,
-    base_hit_rate of simple returns; excess_log, ci_low, ci_high, p, p_two_sided (own era, the deciding statistic), with
-    p_family and p_family_two_sided, which count all rows of the table (`chance.max_rotation_test` of the own-era
-    excess); p_plain (beside any day); n_effective.
+    At a recovery or a buy the grade is known, at a start it is not. One row per anchor, grade (all of them first) and
+    horizon; other arguments as `event_study`. Columns: grade, anchor, horizon_days, n_events, n_clusters; mean, median,
+    hit_rate, base_median, base_hit_rate of simple returns; excess_log, ci_low, ci_high, p, p_two_sided (own era, the
+    deciding statistic), with p_family and p_family_two_sided, which count all rows of the table
+    (`chance.max_rotation_test` of the own-era excess); p_plain (beside any day); n_effective.
 
     >>> graded = [("real", "2014-02-01", "2014-03-01"), ("noise-like", "2016-02-01", "2016-02-20")]
     >>> ended = pd.DataFrame(graded, columns=["grade", "start", "end"])

@@ -38,7 +38,7 @@ GRADE_WORDS = {"real": "beyond three", "doubtful": "between two and three", "noi
 GRADE_WORDS = {name: f"lowest gap {words} standard errors of block luck" for name, words in GRADE_WORDS.items()}
 DASH, NOT_KNOWN = "–", "not known"
 CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
-WATCH = ("to watch", "to watch too")
+WATCH = ("to watch", "to watch also")
 CARD += ("relapsed in 30 d", *WATCH)
 
 EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
