@@ -149,7 +149,7 @@ def test_panels_show_the_same_days_and_what_is_not_known_is_left_out(small):
     n = ((own["end"].isna() | (own["end"] > first)) & (own["start"] <= last)).sum()
     for prices, means, events, panels, says in (
         (recent, ribbon, own, 3, f"{n} capitulations since {first.year}, "),
-        (recent, ribbon, own.iloc[:0], 3, "The rule never says capitulation; "),
+        (recent, ribbon, own.iloc[:0], 3, "No capitulation counts; "),
         (recent.assign(price_usd=np.nan), ribbon, own, 2, f"{n} capitulations"),
         (recent, ribbon * np.nan, own.iloc[:0], 1, "Both means of hash rate are not known"),
     ):

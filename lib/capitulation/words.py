@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+ONE_ANCHOR = {"start": "start", "recovery": "recovery", "buy": "buy signal", "in_state": "day in the state"}
 ANCHOR_WORDS = {"start": "starts", "recovery": "recoveries", "buy": "buy signals", "in_state": "days in the state"}
 
 

@@ -78,7 +78,7 @@ def capitulations(
     deep, ongoing = found["grade"].eq("real").sum(), ", one under way" if found["ongoing"].eq(True).any() else ""
     drawn = f" ({len(priced)} while a price is known)" if len(priced) < len(found) else ""
     since = f"since {found['start'].min().year}{drawn}, {deep} deeper than block luck explains{ongoing}"
-    never = "The rule never says capitulation" if len(gap) else "Both means of hash rate are not known on any day"
+    never = "No capitulation counts" if len(gap) else "Both means of hash rate are not known on any day"
     facts = [f"{count(len(found), 'capitulation')} {since}" if len(found) else never]
     figure, at = _panels(panel, days, "bottom", price=price, means=gap, gap=gap)
     if len(price):

@@ -19,11 +19,9 @@ from capitulation.mining.episodes import ANCHOR_COLUMNS, GRADES
 from capitulation.study import returns as study
 from capitulation.study.chance import LEVEL
 from capitulation.study.events import HORIZONS
-from capitulation.words import ANCHOR_WORDS, count, day, p_text, percent, signed
+from capitulation.words import ANCHOR_WORDS, ONE_ANCHOR, count, day, p_text, percent, signed
 
-# How one and many of an anchor are called, and how they stand to their capitulations.
-EACH = {"start": ("start", "starts", "of"), "recovery": ("recovery", "recoveries", "from")}
-EACH |= {"buy": ("buy signal", "buy signals", "after")}
+OF_CAPITULATIONS = {"start": "of", "recovery": "from", "buy": "after"}
 
 
 @styled
@@ -70,9 +68,10 @@ def event_paths(
     known, last = paths.loc[days].dropna(), paths.iloc[-1].dropna()
     title = f"No {name} since {since} have an outcome after {days} days yet"
     if len(known):
+        whose = f"the median of {len(known)}" if len(known) > 1 else "the only one of the"
         title = (
-            f"{days} days after the median of {len(known)} {name} BTC stood at {as_percent(known.median())}, after the "
-            f"median day at {as_percent(base_middle[before + days])}"
+            f"{days} days after {whose} {name} BTC stood at {as_percent(known.median())}, after the median day at "
+            f"{as_percent(base_middle[before + days])}"
         )
     told = f", {len(last)} to the end: {as_percent(last.min())} to {as_percent(last.max())}" if len(last) else ""
     return finish(figure, title, f"Lines from {before} days before {count(len(when), 'event')} to {after} after{told}.")
@@ -95,7 +94,7 @@ def ledger(
     and the median of any day of the same halving era. Where the outcome is not known the mark stands at the bottom.
     `verdict` ends the title, as "a split made after looking, p = 0.16 for real ones".
     """
-    one, many, of = EACH[anchor]
+    one, many, of = ONE_ANCHOR[anchor], ANCHOR_WORDS[anchor], OF_CAPITULATIONS[anchor]
     every, colour = study.outcomes(panel, days, lag, since), ANCHOR_COLOURS[anchor]
     rows = pd.DataFrame({"day": episodes[ANCHOR_COLUMNS[anchor]], "grade": episodes["grade"].fillna("ungraded")})
     rows = rows[rows["day"] >= pd.Timestamp(since or panel["price_usd"].first_valid_index())].sort_values("day")

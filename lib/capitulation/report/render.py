@@ -249,12 +249,14 @@ def rules_beside(table: pd.DataFrame, params: Params) -> list[dict[str, Any]]:  
     """The rows of forward_returns.csv that ask the primary question of each rule, the least likely by chance first.
 
     Rules that name the same days are one row, under the primary one's name or the first; `twins` has the others.
+    Rules without an event are left out, unless none has any.
     """
     if table.empty:
         return []
     asked = (table["anchor"] == params.primary_anchor) & (table["horizon_days"] == params.primary_horizon_days)
     rows = table[asked & table["definition"].isin(RULES)].sort_values(["p_family_own_era", "p_rotation_own_era"])
     rows = rows.sort_values("definition", key=lambda name: name != params.primary_definition, kind="stable")
+    rows = rows[rows["n_events"] > 0] if rows["n_events"].any() else rows.head(1)
     same = rows.columns.drop(["definition", "min_detectable_log"])
     alike = rows.groupby(list(same), dropna=False, sort=False)["definition"].agg(list)
     rows = rows.drop_duplicates(same).assign(twins=[names[1:] for names in alike])
