@@ -190,6 +190,23 @@ def test_a_stopped_run_leaves_no_process_and_nothing_half_made(tiny, number, eng
     assert [name for name in homes.rubbish(tiny) if name.startswith(".t")] == []
 
 
+INTERRUPTED_FORK = """
+import os, signal, sys
+from capitulation.cli import main
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_an_interrupt_during_a_fork_is_not_lost(tiny):
+    write_notebook(tiny, "15-sleep-long", SLEEP)
+    command = [sys.executable, "-c", INTERRUPTED_FORK, *homes.arguments(tiny)]
+    environment = os.environ | {"CAPITULATION_HOME": str(tiny), **homes.THREADS}
+    done = subprocess.run(command, env=environment, cwd=tiny, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 130 and homes.one_error_line(done.stderr) == "interrupted: nothing was published"
+    homes.no_process_left(tiny)
+
+
 def test_reports_side_by_side_end_well_and_nothing_is_mixed(tiny):
     write_notebook(tiny, "30-sleep-short", "import time\ntime.sleep(1.5)")
     first = homes.start(tiny, *homes.arguments(tiny, "t", homes.VARIANTS[0]))

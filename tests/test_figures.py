@@ -75,7 +75,7 @@ def small(simulated_panel):
     table[["ci_low_own_era", "excess_own_era", "ci_high_own_era"]] = np.sort(rng.normal(0, 0.1, (12, 3)))
     table["p_rotation_own_era"] = np.linspace(0.01, 0.9, 12)
     table["p_family_own_era"] = np.linspace(0.2, 1, 12)
-    table["mean"] = table["excess_own_era"]
+    table["same_as"] = ""
     own = found(panel)
     ends, curve = pd.DatetimeIndex(own["end"].dropna()[-16:]), survival_curve(own)
     test, forecasts = rotation_test(after(price, ends, 90)[1], ends), prequential(panel, ends)
@@ -264,6 +264,7 @@ def test_verdicts_follow_the_numbers(small):
 
 def test_two_rules_that_are_one_are_one_row(small):
     twin = small.table.loc[small.table["definition"] == "hash_ribbons"].assign(definition="hash_rate_growth_30d")
+    twin["same_as"] = "hash_ribbons"
     figure = figures.forest(pd.concat([small.table, twin]))
     names = [name.get_text().replace("\n", " ") for name in figure.axes[0].get_yticklabels()]
     assert sorted(names) == sorted(["Hash Ribbons = 30-day hash-rate growth", OWN]) and "of 6 pairs" in words(figure)[0]

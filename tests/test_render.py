@@ -160,14 +160,14 @@ def test_the_first_page_tells_what_the_tables_say(tmp_path, simulated_panel):
     assert not any(render.story(tmp_path, [], make_params()).values())
     (tmp_path / "tables").mkdir()
     names = ("n_events", "n_effective", "median", "base_median", "excess_own_era", "ci_low_own_era", "ci_high_own_era")
-    names += ("p_rotation_own_era", "p_family_own_era", "min_detectable_log")
+    names += ("p_rotation_own_era", "p_family_own_era", "min_detectable_log", "same_as")
     rows = [
-        "puell_multiple,recovery,90,3,3,.25,.12,.07,,,.2,.9,",
-        "hash_rate_growth_30d,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,",
+        "puell_multiple,recovery,90,3,3,.25,.12,.07,,,.2,.9,,",
+        "hash_rate_growth_30d,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,,hash_ribbons",
     ]
     rows += [
-        "hash_ribbons,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,.4",
-        "hash_ribbons,recovery,30,12,11,.25,.12,.08,-.1,.28,.18,.6,",
+        "hash_ribbons,recovery,90,12,11,.25,.12,.09,-.1,.28,.18,.6,.4,",
+        "hash_ribbons,recovery,30,12,11,.25,.12,.08,-.1,.28,.18,.6,,",
     ]
     head = ",".join(("definition", "anchor", "horizon_days", *names))
     (tmp_path / "tables" / "forward_returns.csv").write_text("\n".join([head, *rows]))

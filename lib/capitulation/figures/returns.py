@@ -256,14 +256,14 @@ def null_distribution(
 def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> Figure:
     """Own-era excess with its interval by rule and anchor (`tables.study_table`); n, p and family p of `anchor`.
 
-    Rules that give the same figures are one row. The title names the pair of lowest family-wise p.
+    Rules that name the same days are one row. The title names the pair of lowest family-wise p.
     """
     rows = table[(table["horizon_days"] == days) & (table["n_events"] > 0)].set_index("definition", drop=False)
     rows = rows.dropna(subset=["excess_own_era"])
     if rows.empty:
         return empty(f"No definition has an event whose excess over {days} days against its own era is known")
-    facts = rows[["anchor", "n_events", "mean", "excess_own_era"]]
-    names = style.distinct({name: tuple(own.to_numpy().ravel()) for name, own in facts.groupby(level=0, sort=False)})
+    alike = rows["same_as"].groupby(level=0, sort=False).agg(set)  # a twin has one first at every anchor
+    names = style.distinct({name: next(iter(of)) or name if len(of) == 1 else name for name, of in alike.items()})
     rows = rows[rows["definition"].isin(names)]
     own = rows[rows["anchor"] == anchor].sort_values("excess_own_era", ascending=False)
     order = list(dict.fromkeys([*own.index, *rows.index]))

@@ -21,6 +21,7 @@ from capitulation.mining.rules import refuse_unknown, rule_states, thresholds
 ANCHOR_COLUMNS = {"start": "start", "recovery": "end", "buy": "buy_date"}
 ONE_DAY = pd.Timedelta(days=1)
 GRADES = ("real", "doubtful", "noise-like")
+ALL_AND_EACH = ("all", *GRADES)
 
 
 def runs(state: pd.Series) -> pd.DataFrame:
@@ -92,6 +93,11 @@ def grade(depth_z: pd.Series) -> pd.Series:
     """Whether block luck alone explains a fall: noise-like (z above -2), doubtful (-2 to -3), real. Missing stays."""
     names = np.select([depth_z < -3, depth_z <= -2], GRADES[:2], GRADES[2])
     return pd.Series(names, index=depth_z.index, dtype="object", name="grade").where(depth_z.notna())
+
+
+def of_grade(episodes: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The episodes whose grade is `name`; "all": every one, graded or not."""
+    return episodes[(episodes["grade"] == name) | (name == "all")]
 
 
 def episodes(

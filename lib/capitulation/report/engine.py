@@ -46,6 +46,7 @@ ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 CELL_FILE = re.compile(r"<ipython-input-\d+-[0-9a-f]+>|\S*ipykernel_\d+/\d+\.py")
 DIED = "the process died (killed, or out of memory)"
 PR_SET_PDEATHSIG = 1
+POLITE_ENDS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Job(NamedTuple):
@@ -153,6 +154,7 @@ def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs."""
     os.setsid()  # Ctrl-C in a terminal reaches the driver alone, which ends this group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the driver, however that ends
         if os.getppid() != driver:
@@ -235,6 +237,15 @@ class _Running:
         self.pipe, self.theirs = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(job, self.cell, self.theirs, os.getpid()))
 
+    def start(self) -> None:
+        """A signal that came during the fork would be lost: what Python runs right after one ignores exceptions."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, POLITE_ENDS)
+        try:
+            self.process.start()
+            self.theirs.close()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
+
     def result(self) -> Page | str:
         """Its page, or why there is none."""
         with contextlib.suppress(EOFError, OSError):
@@ -278,8 +289,7 @@ def run_all(
             while waiting and len(running) < at_once:
                 one = _Running(waiting.pop(0))
                 running[one.pipe] = one  # known before it starts, so that it is ended whatever happens
-                one.process.start()
-                one.theirs.close()
+                one.start()
             heard = wait(list(running), timeout=0.5)
             for pipe, one in list(running.items()):
                 if pipe not in heard and one.process.is_alive():  # a process that it left may keep the pipe open

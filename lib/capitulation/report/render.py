@@ -257,9 +257,9 @@ def rules_beside(table: pd.DataFrame, params: Params) -> list[dict[str, Any]]:  
     rows = table[asked & table["definition"].isin(RULES)].sort_values(["p_family_own_era", "p_rotation_own_era"])
     rows = rows.sort_values("definition", key=lambda name: name != params.primary_definition, kind="stable")
     rows = rows[rows["n_events"] > 0] if rows["n_events"].any() else rows.head(1)
-    same = rows.columns.drop(["definition", "min_detectable_log"])
-    alike = rows.groupby(list(same), dropna=False, sort=False)["definition"].agg(list)
-    rows = rows.drop_duplicates(same).assign(twins=[names[1:] for names in alike])
+    rule = rows["same_as"].fillna(rows["definition"])
+    alike = rows.groupby(rule, sort=False)["definition"].agg(list)
+    rows = rows[~rule.duplicated()].assign(twins=[names[1:] for names in alike])
     return rows.sort_values("p_family_own_era", kind="stable").to_dict("records")
 
 

@@ -13,7 +13,7 @@ from math import ceil
 import numpy as np
 import pandas as pd
 
-from capitulation.mining.episodes import GRADES, n_effective
+from capitulation.mining.episodes import ALL_AND_EACH, n_effective, of_grade
 from capitulation.study.chance import max_rotation_test, rotation_test
 from capitulation.study.returns import SINCE, event_marks
 
@@ -115,7 +115,7 @@ def low_held(
     >>> low_held(pd.Series(np.arange(1.0, 501), days), found)[["share", "base_share"]].iloc[0].tolist()
     [1.0, 1.0]
     """
-    split = {grade: episodes.loc[(episodes["grade"] == grade) | (grade == "all"), "end"] for grade in ("all", *GRADES)}
+    split = {grade: of_grade(episodes, grade)["end"] for grade in ALL_AND_EACH}
     stood = {(window, horizon): low_stood(price, window, horizon)[since or None :] for window, horizon in windows}
     rows = []
     for (window, horizon), whole in stood.items():

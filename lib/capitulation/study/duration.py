@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv
 
-from capitulation.mining.episodes import GRADES
+from capitulation.mining.episodes import ALL_AND_EACH, of_grade
 from capitulation.study.returns import SINCE
 
 
@@ -111,8 +111,8 @@ def relapse(
     gap = (episodes["start"].shift(-1) - episodes["end"]).dt.days
     for days in map(int, within):
         known = ended & ((last_day - episodes["end"]).dt.days >= days)
-        for grade in ("all", *GRADES):
-            own = gap[known & ((episodes["grade"] == grade) | (grade == "all"))]
+        for grade in ALL_AND_EACH:
+            own = gap[of_grade(episodes[known], grade).index]
             rows.append((days, grade, len(own), int((own <= days).sum())))
     table = pd.DataFrame(rows, columns=["within_days", "grade", "n", "relapsed"])
     n, k, tail = table["n"], table["relapsed"], (1 - confidence) / 2

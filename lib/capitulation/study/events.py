@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from capitulation.mining.difficulty import era_of
-from capitulation.mining.episodes import ANCHOR_COLUMNS, GRADES, clusters, n_clusters, n_effective
+from capitulation.mining.episodes import ALL_AND_EACH, ANCHOR_COLUMNS, clusters, n_clusters, n_effective, of_grade
 from capitulation.study.chance import excess_of, max_rotation_test, rotation_p, rotation_test
 from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
@@ -128,9 +128,9 @@ def by_grade(
     [2, 1, 0, 1]
     """
     split = {
-        (grade, anchor): episodes.loc[(episodes["grade"] == grade) | (grade == "all"), column].dropna()
+        (grade, anchor): of_grade(episodes, grade)[column].dropna()
         for anchor, column in anchors.items()
-        for grade in ("all", *GRADES)
+        for grade in ALL_AND_EACH
     }
     study = {key: event_study(panel, when, horizons, lag, since, confidence=confidence) for key, when in split.items()}
     table = pd.concat(study, names=["grade", "anchor"]).reset_index(["grade", "anchor"])

@@ -23,7 +23,7 @@ STUDY_COLUMNS = (
     *("base_mean", "base_median", "base_hit_rate", "excess_log", "ci_low", "ci_high", "p_rotation", "p_matched"),
     *("p_holm", "p_rotation_own_era", "p_rotation_two_sided", "p_rotation_era", "p_rotation_demeaned", "p_hac"),
     *("p_hansen_hodrick", "t_ols", "t_hac", "t_hansen_hodrick", "excess_own_era", "ci_low_own_era"),
-    *("ci_high_own_era", "p_two_sided_own_era", "p_family_own_era", "n_effective"),
+    *("ci_high_own_era", "p_two_sided_own_era", "p_family_own_era", "n_effective", "same_as"),
 )
 
 
@@ -62,6 +62,12 @@ def bootstrap_intervals(
     return out
 
 
+def _same_as(names: pd.DataFrame, marks: np.ndarray) -> pd.Series:
+    """The first rule with the very same events at the same anchor, "" where that is the rule itself or has no event."""
+    first = names.groupby([names["anchor"], [rule.tobytes() for rule in marks]])["definition"].transform("first")
+    return first.mask((first == names["definition"]) | ~marks.any(axis=1), "")
+
+
 def study_table(
     panel: pd.DataFrame,
     events: Events,
@@ -80,8 +86,8 @@ def study_table(
     sets of matched random entries, both from `seed`. p-values are one-sided (returns after events are higher) unless
     named two_sided; p_holm is p_rotation adjusted over the horizons of a rule and anchor. The statistic that decides is
     excess_own_era with ci_low_own_era, ci_high_own_era, p_rotation_own_era and p_two_sided_own_era (one rotation of
-    `returns.own_era_excess`); p_family_own_era counts all rules and anchors of that horizon. A row without events has
-    n_events 0 and NaN.
+    `returns.own_era_excess`); p_family_own_era counts all rules and anchors of that horizon; same_as as in
+    `family_table`. A row without events has n_events 0 and NaN.
     """
     era, blocks = era_of(panel.index, panel), []
     cells = chance.match_levels(era, panel["price_usd"])
@@ -113,6 +119,7 @@ def study_table(
         )
         block[["ci_low_own_era", "ci_high_own_era"]] = [test.interval for test in deciding]
         names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
+        names["same_as"] = _same_as(names, marks)
         blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
     table = pd.concat(blocks).sort_index(kind="stable", ignore_index=True)
@@ -139,6 +146,5 @@ def family_table(panel: pd.DataFrame, events: Events, days: int = 90, lag: int =
     decides = family_beside_any_day(own, marks[:, returns.index.isin(own.index)])
     table = names.assign(horizon_days=days).join(beside).assign(n_family=n_family)
     table[["excess_own_era", "p_own_era", "p_family_own_era"]] = decides[["excess_log", "p_rotation", "p_family"]]
-    first = names.groupby([names["anchor"], [rule.tobytes() for rule in marks]])["definition"].transform("first")
-    table["same_as"] = first.mask((first == names["definition"]) | (table["n_events"] == 0), "")
+    table["same_as"] = _same_as(names, marks)
     return table.sort_values("z", ascending=False, kind="stable", ignore_index=True)
