@@ -89,8 +89,8 @@ def format_cell(value: Any, spec: str = "") -> str:
 
 
 def keep_units(text: str) -> str:
-    """`text` in which a number and its per-cent sign stay on one line."""
-    return text.replace(" %", "\u00a0%")
+    """`text` in which a number and its per-cent sign, and a p and its value, stay on one line."""
+    return re.sub(r"\bp ([=<≤]) ", "p\u00a0\\1\u00a0", text.replace(" %", "\u00a0%"))
 
 
 def as_html(text: str) -> str:
