@@ -36,8 +36,8 @@ def signed(value: float, digits: int = 3) -> str:
     return "–" if value is None or not math.isfinite(value) else _plain(value, digits, sign=True)
 
 
-def between(low: float, high: float, digits: int = 2) -> str:
-    """An interval as text, `−0.20 to +0.14`; a dash where it is missing."""
+def between(low: float, high: float, digits: int = 3) -> str:
+    """An interval as text, `−0.196 to +0.143`; a dash where it is missing."""
     return "–" if "–" in (ends := [signed(end, digits) for end in (low, high)]) else " to ".join(ends)
 
 
