@@ -252,3 +252,9 @@ def test_the_methodology_prints_the_stored_rates():
         assert [[cell.strip() for cell in row] for row in rows] == [
             [f"{100 * rate:.1f} %" for rate in values] for values in (rates, covers)
         ]
+
+
+def test_the_stored_calendar_is_that_of_the_real_data(real_panel, tmp_path, monkeypatch):
+    stored = cal.reference_folder() / cal.RECOVERIES
+    monkeypatch.setattr(cal, "reference_folder", lambda: tmp_path)
+    assert cal.renew_recoveries(real_panel[:"2026-03-22"]).read_bytes() == stored.read_bytes()
