@@ -262,8 +262,9 @@ def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> 
     rows = rows.dropna(subset=["excess_own_era"])
     if rows.empty:
         return empty(f"No definition has an event whose excess over {days} days against its own era is known")
-    alike = rows["same_as"].groupby(level=0, sort=False).agg(set)  # a twin has one first at every anchor
-    names = style.distinct({name: next(iter(of)) or name if len(of) == 1 else name for name, of in alike.items()})
+    first = rows["same_as"].groupby(level=0, sort=False)
+    twin = first.agg(lambda of: of.iloc[0] if (of == of.iloc[0]).all() else "")  # one at every anchor
+    names = style.distinct({name: of or name for name, of in twin.items()})
     rows = rows[rows["definition"].isin(names)]
     own = rows[rows["anchor"] == anchor].sort_values("excess_own_era", ascending=False)
     order = list(dict.fromkeys([*own.index, *rows.index]))

@@ -171,7 +171,11 @@ def adjustment_record(panel: pd.DataFrame, confidence: float = 0.95, since: str 
     the change that came), mean_error, mean_absolute_error (of the change, fractions), n_adjustments (that they are
     about; the days before one of them share its luck). No rows without any.
     """
-    history = next_adjustment_history(panel, confidence)[since:]
+    return _record(panel, next_adjustment_history(panel, confidence)[since:])
+
+
+def _record(panel: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """`adjustment_record` of the estimates in `history`."""
     came = history["height"].map(adjustments(panel).set_index("height")["change"])
     held = came.between(history["change_low"], history["change_high"])
     rows = history.assign(error=came - history["change"], held=held).dropna(subset="error")
@@ -198,10 +202,11 @@ def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95, since: str | 
     >>> next_adjustment(panel[:"2014-01-01"])["blocks_remaining"] <= 2016
     True
     """
-    last = next_adjustment_history(panel, confidence).iloc[-1]
+    history = next_adjustment_history(panel, confidence)
+    last = history.iloc[-1]
     if pd.isna(last["blocks_remaining"]):
         return {}
     whole = {name: int(last[name]) for name in ("height", "blocks_remaining")}
-    record = adjustment_record(panel, confidence, since).set_index("quarter_of_epoch")
+    record = _record(panel, history[since:]).set_index("quarter_of_epoch")
     covered, n = record[["covered", "n_adjustments"]].T.get(_quarter(last["blocks_remaining"]), (np.nan, 0))
     return {"as_of": panel.index[-1], **last.to_dict(), **whole, "record": float(covered), "record_n": int(n)}

@@ -16,6 +16,7 @@ from capitulation.study.returns import SINCE, describe, event_marks, outcomes, o
 HORIZONS = (7, 30, 60, 90, 180, 365)
 BY_GRADE_COLUMNS = ["grade", "anchor", "horizon_days", "n_events", "n_clusters", "mean", "median", "hit_rate"]
 BY_GRADE_COLUMNS += ["base_median", "base_hit_rate", "excess_log", "ci_low", "ci_high", "p"]
+Samples = list[tuple[int, pd.Series, pd.Series]]  # horizon, log returns and own-era excess of its days
 Events = Mapping[tuple[str, str], Any]  # event days (or a boolean daily Series) of each (definition, anchor)
 
 
@@ -88,12 +89,22 @@ def event_study(
     >>> event_study(rising, ["2014-06-01", None], horizons=[7])[["n", "median", "base_median"]].round(3).values.tolist()
     [[1.0, 0.072, 0.072]]
     """
-    when, era, rows = panel.index[event_marks(panel.index, events)], era_of(panel.index, panel), []
-    for days in horizons:
-        returns = outcomes(panel, days, lag, since)
-        plain = beside_any_day(returns, when, days)
-        own = own_era_excess(panel["price_usd"], era, days, lag, since)
-        test = rotation_test(own, when, confidence=confidence)
+    return _study(_samples(panel, horizons, lag, since), panel.index[event_marks(panel.index, events)], confidence)
+
+
+def _samples(panel: pd.DataFrame, horizons: Iterable[int], lag: int, since: str) -> Samples:
+    """What events are held against: the days of known outcome, made once for any number of sets of events."""
+    price, era = panel["price_usd"], era_of(panel.index, panel)
+    return [
+        (days, outcomes(price, days, lag, since), own_era_excess(price, era, days, lag, since)) for days in horizons
+    ]
+
+
+def _study(samples: Samples, when: pd.DatetimeIndex, confidence: float) -> pd.DataFrame:
+    """`event_study` of some days."""
+    rows = []
+    for days, returns, own in samples:
+        plain, test = beside_any_day(returns, when, days), rotation_test(own, when, confidence=confidence)
         deciding = {"excess": test.excess, "ci_low": test.interval[0], "ci_high": test.interval[1], "p": test.p}
         deciding |= {"p_two_sided": test.p_two_sided, "n_excess": test.n}
         overlap = n_effective(returns.index[event_marks(returns.index, when)], days)
@@ -132,10 +143,10 @@ def by_grade(
         for anchor, column in anchors.items()
         for grade in ALL_AND_EACH
     }
-    study = {key: event_study(panel, when, horizons, lag, since, confidence=confidence) for key, when in split.items()}
+    samples, sample = _samples(panel, horizons, lag, since), panel.loc[since or None :].index
+    study = {key: _study(samples, when, confidence) for key, when in split.items()}
     table = pd.concat(study, names=["grade", "anchor"]).reset_index(["grade", "anchor"])
-    era, sample = era_of(panel.index, panel), panel.loc[since or None :].index
-    excess = [own_era_excess(panel["price_usd"], era, days, lag, since).reindex(sample) for days in horizons]
+    excess = [own.reindex(sample) for _, _, own in samples]
     marks = np.array([event_marks(sample, when) for when in split.values()])
     for name, two_sided in (("p_family", False), ("p_family_two_sided", True)):
         table[name] = max_rotation_test(np.column_stack(excess), marks, two_sided).p_family.ravel()
@@ -161,12 +172,13 @@ def leave_one_out(
     >>> leave_one_out(panel, ["2015-01-01", "2016-01-01"])["n"].tolist()
     [2, 1, 1]
     """
-    returns = outcomes(panel, days, lag, since)
-    when = returns.index[event_marks(returns.index, events)]
-    cluster, rows = clusters(when, days), []
+    samples, rows = _samples(panel, [days], lag, since), []
+    known = samples[0][1].index
+    when = known[event_marks(known, events)]
+    cluster = clusters(when, days)
     for number in range(-1, cluster.max(initial=-1) + 1):
         out = when[cluster == number]
-        kept = event_study(panel, when.difference(out), [days], lag, since, confidence=confidence)
+        kept = _study(samples, when.difference(out), confidence)
         rows.append(kept.assign(left_out=out.min()))
     table = pd.concat(rows, ignore_index=True).astype({"left_out": panel.index.dtype})
     return table[["left_out", *table.columns.drop("left_out")]]
