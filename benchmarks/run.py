@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 import capitulation as cap
 from capitulation.report.run import find_notebooks
-from capitulation.simulate.calibrate import market_record
+from capitulation.simulate.calibrate import EFFECTS, POWER_SHARE, PUBLISHED, market_record
 from capitulation.study.chance import excess_of
 from capitulation.study.returns import event_marks, outcomes
 from capitulation.study.robustness import recovery_marks, window_grid
@@ -48,7 +48,8 @@ EDITIONS = {"ours": ROOT}
 if os.environ.get("FIRST_EDITION"):
     EDITIONS["first"] = Path(os.environ["FIRST_EDITION"]).resolve()
 PAIRS = [(fast, slow) for slow in range(20, 180, 2) for fast in range(5, 65) if fast < slow]
-DAYS, RESAMPLES, SHUFFLES, MARKETS = 90, 2_000, 10_000, 5_400
+DAYS, RESAMPLES, SHUFFLES = 90, 2_000, 10_000
+MARKETS = 2 * PUBLISHED + len(EFFECTS) * (PUBLISHED // POWER_SHARE)  # of `make calibrate`
 VIEW = {"rule": "hash_ribbons", "anchor": "recovery", "fast_days": 30, "slow_days": 60, "horizon_days": DAYS}
 VIEW |= {"lag_days": 1, "min_depth_z": 0.0}
 SLIDERS = {"fast_days": range(20, 45), "slow_days": range(50, 75), "horizon_days": range(80, 105), "lag_days": range(8)}

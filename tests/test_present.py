@@ -228,7 +228,7 @@ def test_table_terminal_and_card_say_the_same(state):
     told, text = pr.facts(state).set_index("label")["text"], pr.status_text(state)
     for label, words in pr.card_facts(state):
         assert told[label] == words and f"{label} " in text and words.strip() in text
-    assert max(map(len, text.splitlines())) <= 120 and "\x1b" not in text
+    assert max(map(len, text.splitlines())) <= 110 and "\x1b" not in text
     assert re.sub(r"\x1b\[\d+m", "", pr.status_text(state, colour=True)) == text
 
 

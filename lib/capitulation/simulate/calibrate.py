@@ -44,7 +44,7 @@ from capitulation.study.trading import signal_position
 STORED, RECOVERIES, PUBLISHED, RECORDS_KEPT = "calibration.json", "recoveries.csv", 2000, 2
 FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
-POWER_SHARE, POWER_TESTS = 10, ("rotation_own_era", "rotation", "matched")
+POWER_SHARE, POWER_TESTS = 5, ("rotation_own_era", "rotation", "matched")
 PLANTED = {f"planted_{effect:.2f}": effect for effect in np.arange(1, 13) / 20}  # log returns, on the actual calendar
 PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
 CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -265,7 +265,7 @@ def measure(markets: list[Market], jobs: int = 1, dask: str | None = None, **set
 
 
 def calibrate(repetitions: int = PUBLISHED, jobs: int = 1, dask: str | None = None, **settings: Any) -> Path:
-    """Measure every test on `repetitions` markets of each null world and a tenth as many of each planted effect.
+    """Measure every test on `repetitions` markets of each null world and a fifth as many of each planted effect.
 
     On `jobs` processes or the Dask cluster at `dask`. Returns the summary's path: calibration.json from 2,000 on; a
     trial must not replace what is published, and goes beside the unfinished work. `InputError` for a number below 1.

@@ -241,8 +241,8 @@ def to_watch(state: State) -> list[str]:
         name, *sides = ("expansion", "below", "above") if expanding else ("capitulation", "above", "below")
         turning = (now < needed) == expanding
         pace = f"unless hash rate averages {sides[1]}" if turning else f"if hash rate averages {sides[0]}"
-        change = f"{percent(needed / now - 1, 1, True)} on the fast mean"
-        words.append(f"{name} ends in {TURN_DAYS} days {pace} {hash_rate_text(needed)}, {change}")
+        change = f"{percent(needed / now - 1, 1, True)} from now"
+        words.append(f"{name} ends in {TURN_DAYS} days {pace} {hash_rate_text(needed)} ({change})")
     return words
 
 
