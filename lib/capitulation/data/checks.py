@@ -17,9 +17,16 @@ from typing_extensions import TypedDict
 SEVERITIES = FAILURE, WARNING, NOTE = "failure", "warning", "note"
 COMPARISONS = ("shrunk", "lost_column", "revised", "providers")  # these need another panel, all others one alone
 
-DIFFICULTIES = {2009: 1.0, 2010: 1.18, 2011: 1.45e4, 2012: 1.16e6, 2014: 1.18e9, 2016: 1.04e11, 2018: 1.92e12}
-DIFFICULTIES |= {2020: 1.31e13, 2022: 2.43e13, 2024: 7.20e13, 2026: 1.48e14}
-"""Difficulty on the first day of a year. History stays within a factor of 10 of the curve, units differ by 1000."""
+USUAL = {  # known levels on the first day of a year, or in its midst
+    "difficulty": {2009: 1.0, 2010: 1.18, 2011: 1.45e4, 2011.5: 1.38e6, 2012: 1.16e6, 2013: 2.98e6, 2014: 1.18e9}
+    | {2015: 4.06e10, 2016: 1.04e11, 2017: 3.18e11, 2018: 1.92e12, 2019: 5.62e12, 2020: 1.31e13, 2021: 1.86e13}
+    | {2022: 2.43e13, 2023: 3.54e13, 2024: 7.20e13, 2025: 1.10e14, 2026: 1.48e14},
+    "price_usd": {2010.5: 0.07, 2011: 0.3, 2011.5: 15, 2012: 5, 2013: 13, 2014: 770, 2015: 315, 2016: 430, 2017: 970}
+    | {2018: 13_000, 2019: 3_800, 2020: 7_200, 2021: 29_000, 2022: 46_000, 2023: 16_600, 2024: 42_500, 2025: 94_000}
+    | {2026: 88_000},
+}
+"""Levels that anyone can look up. History stays within a factor of 10 of the curve through them, units differ by 1000,
+and no other coin comes near."""
 LEVEL_Z_WARNING, LEVEL_Z_FAILURE, LEVEL_FACTOR_FAILURE = {1: 7.0, 7: 8.0}, 12.0, 2.0
 """A day and a week against the 30 days before, in Poisson errors: the worst day since 2014 had 6.2, a scale error gives
 over 50. The deepest fall of a week ever was to 0.63, in July 2021."""
@@ -82,16 +89,22 @@ def _ends(panel: pd.DataFrame, today: pd.Timestamp, fetched: bool) -> Iterator[F
         yield finding("stopped", severity, "hash_rate_ehs", text, last, late, STOPPED_DAYS)
 
 
+def usual(column: str, days: pd.DatetimeIndex) -> pd.Series:
+    """The level of price_usd, difficulty or hash_rate_ehs that is known of each of the `days`, to a factor of 10."""
+    if column == "hash_rate_ehs":
+        return usual("difficulty", days) * 2**32 / 600 / 1e18
+    year, known = days.year + days.day_of_year / 366, USUAL[column]
+    return pd.Series(np.exp(np.interp(year, [*known], np.log([*known.values()]))), index=days, name=column)
+
+
 def _units(panel: pd.DataFrame) -> Iterator[Finding]:
     """Medians that a wrong unit moves: difficulty over its landmarks, blocks a day, revenue over coins times price."""
-    year = panel.index.year + panel.index.day_of_year / 366
-    landmarks = np.exp(np.interp(year, [*DIFFICULTIES], np.log([*DIFFICULTIES.values()])))
     coins = panel["issuance_btc"] + panel["fees_btc"]
     level = "difficulty (and so hash rate) is {:.3g} times what it was known to be: a wrong unit"
     rate = "{:.4g} blocks a day in the median, about 144 are possible: hash rate or block count in a wrong unit"
     worth = "revenue and price disagree by a factor of {:.3g}: one is in a wrong unit"
     for column, measure, low, high, text in (
-        ("hash_rate_ehs", panel["difficulty"] / landmarks, 0.01, 100.0, level),
+        ("hash_rate_ehs", panel["difficulty"] / usual("difficulty", panel.index), 0.01, 100.0, level),
         ("block_count", panel["block_count"].iloc[-YEAR_DAYS:], 72.0, 288.0, rate),
         ("price_usd", panel["revenue_usd"] / coins.where(coins > 0) / panel["price_usd"], 0.9, 1.1, worth),
     ):
