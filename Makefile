@@ -4,11 +4,18 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 # Set-up. An active environment that satisfies pyproject.toml is used as it is; with CONDA=1 and conda or mamba on the
-# PATH the environment is made from environment.yml; otherwise .venv is made with uv or pip.
+# PATH the environment is made from environment.yml; otherwise .venv is made with uv or pip. It is made again, with the
+# reason, where the checkout was copied or renamed, its Python went away, or what it must hold changed.
 export CONDA_ENV_NAME ?= capitulation
 ENVIRONMENT := $(shell bash lib/find-environment.sh)
 PYTHON := $(word 2,$(ENVIRONMENT))
-STAMP := $(word 3,$(ENVIRONMENT))
+STAMP := $(if $(word 3,$(ENVIRONMENT)),environment)
+# A user's settings of Python that would break it, or skip the asserts by which the notebooks check themselves.
+unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS PYTHONINSPECT
+# Where nothing can be kept in the home folder, matplotlib's list of fonts stays in the checkout.
+ifndef MPLCONFIGDIR
+export MPLCONFIGDIR := $(shell [ "$${HOME:-/}" != / ] && [ -w "$$HOME" ] || echo "$(CURDIR)/.cache/matplotlib")
+endif
 # One thread per numeric library, as notebooks run in forked processes; a fixed order of sets, so that reports repeat.
 CLI := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 $(PYTHON) -m capitulation.cli
 
@@ -18,8 +25,8 @@ export RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B 
 $(foreach name,RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS,\
 	$(eval override $(name) := $$(value $(name))))
 
-.PHONY: help setup report test test-slow fetch status watch lab compare bundle reproduce check-data calibrate bench screenshots \
-	docs lint format clean
+.PHONY: help setup environment report test test-slow fetch status watch lab compare bundle reproduce check-data calibrate \
+	bench screenshots docs lint format clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -27,11 +34,8 @@ help: ## list the commands
 
 setup: $(STAMP) ## make the Python environment, nothing else
 
-.venv/.made: pyproject.toml constraints.txt lib/make-environment.sh
-	@bash lib/make-environment.sh venv
-
-.venv/.made-conda: environment.yml pyproject.toml lib/make-environment.sh
-	@bash lib/make-environment.sh conda
+environment:
+	@bash lib/make-environment.sh
 
 report: $(STAMP) ## run every notebook and render reports/<run>/index.html (main job)
 	@$(CLI) report

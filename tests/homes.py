@@ -131,12 +131,13 @@ def wait_until(condition, seconds: float = 30.0, what: str = "nothing happened i
 
 
 def no_process_left(home: Path) -> None:
-    """Fail where a process that was started with `home` in its environment lives on, this one aside."""
+    """Fail where a process that was started with `home` in its environment lives on, this one and its helper aside."""
 
     def alive() -> bool:
-        found = [process for process in psutil.process_iter(["environ", "status"]) if process.pid != os.getpid()]
-        ours = [process for process in found if (process.info["environ"] or {}).get("CAPITULATION_HOME") == str(home)]
-        return any(process.info["status"] != psutil.STATUS_ZOMBIE for process in ours)
+        facts = [process.info for process in psutil.process_iter(["pid", "environ", "status", "cmdline"])]
+        ours = [fact for fact in facts if (fact["environ"] or {}).get("CAPITULATION_HOME") == str(home)]
+        ours = [fact for fact in ours if fact["pid"] != os.getpid() and "resource_tracker" not in str(fact["cmdline"])]
+        return any(fact["status"] != psutil.STATUS_ZOMBIE for fact in ours)
 
     wait_until(lambda: not alive(), what="processes were left behind")
 

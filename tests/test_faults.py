@@ -25,7 +25,10 @@ from homes import contents, report, write_notebook
 ENGINES = pytest.mark.parametrize("engine", run.ENGINES)
 LONG = pytest.mark.slow
 KILL_SELF = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-HANG = "import time\nwhile True:\n    try:\n        time.sleep(60)\n    except Exception:\n        pass"
+HANG = """import ctypes, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+signal.setitimer(signal.ITIMER_REAL, 0)
+ctypes.PyDLL(None).sleep(600)"""  # deaf to signals, and no other thread runs
 SLEEP = "import pathlib, time\npathlib.Path('started').write_text('')\ntime.sleep(60)"
 
 
@@ -65,6 +68,7 @@ def test_a_failing_cell_is_named_and_the_last_report_stays(home, engine, source,
         report(engine=engine, cell_timeout=2 if source == HANG else 60)
     assert re.fullmatch(f"notebook 20-bad-one, cell 4: {reason}; see reports/t.failed/, .*", str(caught.value))
     assert "\n" not in str(caught.value) and contents(home / "reports" / "t") == good
+    homes.no_process_left(home)
     assert [path.name for path in (home / "reports" / "t.failed").iterdir()] == [bad.name]
     cells = json.loads((home / "reports" / "t.failed" / bad.name).read_text())["cells"]
     assert re.search("Error|Exit|Timeout", json.dumps([cell.get("outputs") for cell in cells]))

@@ -26,7 +26,9 @@ from typing import Any, NamedTuple
 
 if "rfc3987_syntax" not in sys.modules:  # an optional grammar of jsonschema, never needed: 0.9 s to import
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+import matplotlib as mpl
 import nbformat
+import psutil
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
@@ -56,7 +58,7 @@ class Job(NamedTuple):
     output: Path
     folder: Path
     parameters: dict[str, Any]
-    hidden: dict[str, str]  # folders of this machine and what to write instead
+    hidden: dict[str, str]  # folders of this machine, those inside others first, and what to write instead
     engine: str
     cell_timeout: float
 
@@ -130,6 +132,8 @@ class InProcess(Engine):
         InteractiveShell.clear_instance()
         shell = Shell.instance(config=Config({"HistoryManager": {"enabled": False}}))
         shell.enable_matplotlib("inline")
+        mpl.rcdefaults()  # whatever the user's matplotlibrc says
+        mpl.rcParams.update({name: mpl.rcParamsDefault[name] for name in ("timezone", "date.epoch")})
         sys.stdout, sys.stderr = _Stream(shell, "stdout"), _Stream(shell, "stderr")
         warnings.showwarning = lambda *told: sys.stderr.write(warnings.formatwarning(*told[:4]))
         for number, cell in enumerate(nb_man.nb.cells):
@@ -151,7 +155,7 @@ papermill_engines.register("kernel", papermill_engines.get_engine("nbclient"))
 
 
 def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
-    """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs."""
+    """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs, and since when."""
     os.setsid()  # Ctrl-C in a terminal reaches the driver alone, which ends this group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
@@ -167,7 +171,8 @@ def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ |= dict.fromkeys(("IPYTHONDIR", "JUPYTER_RUNTIME_DIR"), f"{job.folder}.private")
     os.environ |= {"CAPITULATION_RUN_FOLDER": str(job.folder), "CAPITULATION_NOTEBOOK": job.source.stem}
-    os.environ |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONHASHSEED": "0"}
+    os.environ |= {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": mpl.get_data_path()}
+    os.environ["PYTHONHASHSEED"] = "0"
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, whatever the user has installed as python3
     sys.path.insert(0, "")
     pipe.send(_run(job, at))
@@ -179,9 +184,7 @@ def _run(job: Job, at: Any) -> Page | str:
     def begin(cell: Any, cell_index: int) -> None:
         nonlocal added  # the cell that papermill adds is not counted: the author does not see it
         added = added or "injected-parameters" in cell.metadata.get("tags", [])
-        at.value = cell_index + 1 - added
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a cell before may have changed it
-        signal.setitimer(signal.ITIMER_REAL, job.cell_timeout)  # ends this process, whatever the cell is busy with
+        at[:] = cell_index + 1 - added, time.monotonic()
 
     source, output = (str(path).replace("{", "{{").replace("}", "}}") for path in (job.source, job.output))
     options = {"kernel_name": "python3", "language": "python", "engine_name": job.engine, "start_timeout": 120}
@@ -191,7 +194,7 @@ def _run(job: Job, at: Any) -> Page | str:
         try:
             execute_notebook(source, output, job.parameters, **options)
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            at[1] = 0
             if job.output.is_file():  # saved, whole or up to the cell that failed
                 tidy(job)
         return render_notebook(job.output)
@@ -209,7 +212,7 @@ def tidy(job: Job) -> None:
     def plain(text: str) -> str:
         text = CELL_FILE.sub("<cell>", ADDRESS.sub("0x…", text))
         for folder, shown in job.hidden.items():
-            text = text.replace(folder, shown)
+            text = re.sub(rf"{re.escape(folder)}(?![\w-])", shown, text)
         return text
 
     notebook = nbformat.read(job.output, 4)
@@ -229,13 +232,13 @@ def tidy(job: Job) -> None:
 
 
 class _Running:
-    """One notebook under way: its process, the number of the cell it is at and when it began."""
+    """One notebook under way: its process, when it began, and `at`: the number of its cell and since when it runs."""
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("fork" if job.engine == "in-process" else "spawn")
-        self.job, self.began, self.cell = job, time.monotonic(), context.Value("i", 0, lock=False)
+        self.job, self.began, self.at = job, time.monotonic(), context.Array("d", 2, lock=False)
         self.pipe, self.theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(job, self.cell, self.theirs, os.getpid()))
+        self.process = context.Process(target=_work, args=(job, self.at, self.theirs, os.getpid()))
 
     def start(self) -> None:
         """A signal that came during the fork would be lost: what Python runs right after one ignores exceptions."""
@@ -246,17 +249,29 @@ class _Running:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
 
-    def result(self) -> Page | str:
-        """Its page, or why there is none."""
+    @property
+    def cell(self) -> int:
+        """The number of the cell that runs, from 1; 0 before the first."""
+        return int(self.at[0])
+
+    def late(self) -> bool:
+        """Whether a cell runs longer than it may: seen from outside, as a cell can be deaf to any signal."""
+        return 0 < self.at[1] < time.monotonic() - self.job.cell_timeout
+
+    def result(self, late: bool) -> Page | str:
+        """Its page, or why there is none; a process that has sent neither is ended."""
         with contextlib.suppress(EOFError, OSError):
             if self.pipe.poll():
                 return self.pipe.recv()
-        self.process.join()
-        late = self.process.exitcode == -signal.SIGALRM
+        self.end()
         return f"ran longer than CELL_TIMEOUT={self.job.cell_timeout:g} seconds and was ended" if late else DIED
 
     def end(self) -> None:
+        """Kill it with all that it started: a kernel has a process group of its own and may be deaf to its end."""
         if self.process.pid:
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(self.process.pid).children(recursive=True):
+                    process.kill()
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.kill()  # where it is so young that it has no group yet
@@ -266,9 +281,9 @@ class _Running:
         """Leave the notebook in `kept`; one that was not saved as its author wrote it, with the reason in the cell."""
         if not self.job.output.is_file():
             notebook = json.loads(self.job.source.read_bytes())
-            if self.cell.value:
+            if self.cell:
                 error = new_output("error", ename="ReportError", evalue=reason, traceback=[reason])
-                notebook["cells"][self.cell.value - 1]["outputs"] = [error]
+                notebook["cells"][self.cell - 1]["outputs"] = [error]
             self.job.output.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
@@ -292,13 +307,15 @@ def run_all(
                 one.start()
             heard = wait(list(running), timeout=0.5)
             for pipe, one in list(running.items()):
-                if pipe not in heard and one.process.is_alive():  # a process that it left may keep the pipe open
+                late = one.late()
+                waiting_for = pipe not in heard and one.process.is_alive()  # what it left may keep the pipe open
+                if waiting_for and not late:
                     continue
-                result, name = one.result(), one.job.source.stem
+                result, name = one.result(late), one.job.source.stem
                 if isinstance(result, str):
                     one.keep(kept, result)
                     see = f"see {kept.parent.name}/{kept.name}/, the previous report is untouched"
-                    raise ReportError(f"notebook {name}, cell {one.cell.value}: {result}; {see}")
+                    raise ReportError(f"notebook {name}, cell {one.cell}: {result}; {see}")
                 one.process.join()
                 del running[pipe]
                 done[name] = result, time.monotonic() - one.began
