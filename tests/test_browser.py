@@ -61,7 +61,7 @@ def report(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", home / "notebooks", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPITULATION_HOME", str(home))
-        params = load_params(ROOT / "params" / "quick.yml", {"source": "simulated"})
+        params = load_params(ROOT / "params" / "quick.yml", {"source": "simulated", "pages": []})
         yield make_report(params, "", Options(jobs=2), progress=lambda line: None)
 
 

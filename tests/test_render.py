@@ -71,6 +71,14 @@ def test_a_table_passes_the_cleaning_unchanged_and_starts_no_formula():
     assert written == ["'=1", "'+1", "'-1", "'@a", "' =1", "' =1", "a b"]
 
 
+def test_names_of_columns_are_guarded_like_cells_whatever_they_are():
+    names = ["=1", ("=2", 3), -4, 5, pd.Timestamp("2026-01-20"), "@a", "@a"]
+    frame = pd.DataFrame([range(7)], columns=pd.Index(names, dtype=object))
+    head, row, _end = tables.csv_text(frame).split("\n")
+    assert head == "'=1,\"('=2', 3)\",'-4,5,2026-01-20,'@a,'@a" and row == "0,1,2,3,4,5,6"
+    assert tables.html_table(frame, "Odd names").count("<th scope") == 8
+
+
 def test_formulas_become_mathml_and_dollars_in_code_stay():
     page = render.markdown("Gap $g_t = F_t / S_t - 1$ and\n\n$$z = \\frac{a}{b}$$\n\n`$a$` costs USD 5")
     assert page.count("<math") == 2 and "<mfrac>" in page and page.count("$") == 2
@@ -105,6 +113,15 @@ def test_a_figure_has_alt_text_and_caption_from_its_metadata(tmp_path):
     assert 'alt="Chart of &#34;x&#34; &lt;y&gt;"' in page.body
     assert "<figcaption>Why &amp; how</figcaption>" in page.body
     assert 'src="data:image/png;base64,QUJD"' in page.body and page.figures[0]["name"] == "f"
+
+
+@pytest.mark.parametrize(
+    "data", ['QUJD" onerror="alert(1)', "QUJ", "ünd", "QU\u0660D", ["QUJD", "<b>"], {"a": 1}, 3, None]
+)
+def test_a_picture_that_is_no_base64_is_no_picture(tmp_path, data):
+    output = {"output_type": "display_data", "metadata": {}, "data": {"image/png": data, "text/plain": "said"}}
+    page = rendered(tmp_path, "# T", outputs=[output])
+    assert page.figures == [] and "<img" not in page.body and ">said</pre>" in page.body
 
 
 def test_every_kind_of_output_is_shown_in_its_way(tmp_path):

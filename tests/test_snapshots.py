@@ -7,12 +7,15 @@ import json
 import logging
 import os
 import random
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from filelock import FileLock
@@ -94,11 +97,65 @@ def test_what_is_not_there_is_asked_once_and_a_refused_connection_again(server):
         fetch_answer("http://127.0.0.1:1/x")
 
 
-@pytest.mark.parametrize("name", ["ALL_PROXY", "SSL_CERT_FILE"])
-def test_an_environment_that_cannot_be_used_is_one_line(monkeypatch, name):
-    monkeypatch.setenv(name, "socks5://127.0.0.1:9")
-    with ls.one_line_error(FetchError, r"a\.example: "):
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("ALL_PROXY", "socks5://me:pw@127.0.0.1:1", "socks5://127.0.0.1:1"),
+        ("https_proxy", "me:pw@127.0.0.1:1", "127.0.0.1:1"),
+        ("HTTPS_PROXY", "warp://me:pw@127.0.0.1:1", "warp://127.0.0.1:1"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ("SSL_CERT_FILE", __file__, __file__),
+    ],
+    ids=["socks", "refused", "unknown", "absent", "no certificate"],
+)
+def test_an_environment_that_cannot_be_used_is_named_in_one_line(monkeypatch, name, value, shown):
+    ls.be_quick(monkeypatch)
+    for other in (*snapshots.PROXIES, *snapshots.CERTIFICATES):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    with ls.one_line_error(FetchError, rf"a\.example: .*{name}={re.escape(shown)}[ )]?") as caught:
         fetch_answer("https://a.example/x")
+    assert "me:" not in str(caught.value) and "pw" not in str(caught.value)
+
+
+def test_a_socks_proxy_is_used(monkeypatch):
+    def serve():
+        peer, _address = listener.accept()
+        with peer:
+            for said in (
+                b"\x05\x00",
+                b"\x05\x00\x00\x01" + bytes(6),
+                b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            ):
+                peer.recv(9999)
+                peer.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{listener.getsockname()[1]}")
+        threading.Thread(target=serve, daemon=True).start()
+        assert fetch_answer("http://a.example/x").body == b"ok"
+
+
+ECHOES = {  # how an answer repeats the key, which {0} stands for as it is and {1} as addresses write it
+    "in an address": (302, {"Location": "ftp://me:pw@elsewhere/{1}?api_key={1}"}),
+    "as a host": (302, {"Location": "http://{1}.example/"}),
+    "as a time to wait": (429, {"Retry_After": "{0}"}),
+    "as an encoding": (200, {"Content_Encoding": "x{0}"}),
+    "as no header": (200, {"{0}\x00": "x"}),
+}
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("key", ["S3cret-key.value", "S3cret key/+", "8" * 8])
+def test_a_header_that_repeats_the_secret_shows_it_nowhere(server, echo, key):
+    status, headers = ECHOES[echo]
+    forms = key, quote(key, safe="")
+    server.serve("/x", ls.reply(status, **{k.format(*forms): v.format(*forms) for k, v in headers.items()}))
+    lines = []
+    with pytest.raises(FetchError) as caught:
+        fetch_answer(f"{server.url}/x", {}, {"api_key": key}, lines.append)
+    said = " ".join([*lines, str(caught.value)]).lower()
+    assert not any(form.lower() in said for form in forms) and "me:pw" not in said
 
 
 def test_a_secret_shows_up_nowhere(server, caplog):

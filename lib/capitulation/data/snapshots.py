@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import quote, quote_plus
+from urllib.request import proxy_bypass
 
 import httpx
 from filelock import FileLock, Timeout
@@ -39,6 +42,8 @@ TRIES, TOTAL_SECONDS, FIRST_WAIT, LONGEST_WAIT = 4, 60.0, 0.5, 30.0
 CONNECT_SECONDS, READ_SECONDS, MAX_BYTES, LOCK_SECONDS = 3.0, 15.0, 64_000_000, 120.0
 MANIFEST, QUARANTINE, TEMPORARY = "manifest.json", "quarantine", ".writing-"
 NAME = re.compile(r"(quarantine/)?([a-z_]{1,40})/(\d{8}T\d{6}Z)(?:-(\d{1,3}))?")
+PROXIES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")  # as httpx reads them
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 Query = Mapping[str, str] | None
 
 
@@ -79,46 +84,60 @@ def fetch_answer(url: str, query: Query = None, secrets: Query = None, progress:
 
 def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
     """One request; `Accept-Encoding: identity`, because a body cut off is only noticed where its length is known."""
+    forms = {form for value in secrets.values() for form in (value, quote(value, safe=""), quote_plus(value))}
+    secret = "|".join(map(re.escape, forms)) or "(?!)"  # any case, as a host's name comes in small letters
 
     def public(address: httpx.URL) -> str:  # what may be written down
-        return hide(str(address.copy_with(userinfo=b"", query=None, fragment=None)))
+        return re.sub(f"(?i){secret}", "***", str(address.copy_with(userinfo=b"", query=None, fragment=None)))
 
-    def hide(text: str) -> str:
-        for value in secrets.values():
-            text = text.replace(value, "***")
-        return text
+    def failed(text: str, wait: float | None = None) -> FetchError:  # an answer may repeat the secrets in its headers
+        return FetchError(f"{host}: {one_line(re.sub(f'(?i){secret}', '***', text), 300)}", wait)
 
-    host, body = one_line(httpx.URL(url).netloc.decode(), 100), bytearray()
+    address, body = httpx.URL(url), bytearray()
+    host = one_line(address.netloc.decode(), 100)
     headers = {"User-Agent": "capitulation-research/0.2", "Accept-Encoding": "identity"}
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        with httpx.stream("GET", url, params={**query, **secrets} or None, headers=headers, timeout=timeout) as answer:
+        client = httpx.Client(headers=headers, timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS))
+    except OSError as error:
+        raise failed(f"the certificates of {named(CERTIFICATES)} cannot be read ({error.strerror or error})") from None
+    except (httpx.InvalidURL, ImportError, ValueError):
+        raise failed(f"no proxy can be used as in {named(PROXIES)}") from None
+    try:
+        with client, client.stream("GET", url, params={**query, **secrets} or None) as answer:
             status, encoding = answer.status_code, answer.headers.get("content-encoding", "identity").strip().lower()
             if answer.has_redirect_location:
-                target = public(httpx.URL(url).join(answer.headers["location"]))
-                raise FetchError(f"{host}: answers {status}, a redirect to {one_line(target, 120)}, not followed")
+                target = public(address.join(answer.headers["location"]))
+                raise failed(f"answers {status}, a redirect to {one_line(target, 120)}, not followed")
             if status != 200:
                 asked = re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", answer.headers.get("retry-after", ""))
                 wait, text = (float(asked[0]), f"; it asks to wait {asked[0]} s") if asked else (0.0, "")
                 passing = status in (408, 425, 429, 500, 502, 503, 504)
-                raise FetchError(f"{host}: answered {status}{text}", wait if passing else None)
+                raise failed(f"answered {status}{text}", wait if passing else None)
             if encoding != "identity":
-                raise FetchError(f"{host}: the answer's encoding {one_line(encoding, 40)!r} was not asked for")
+                raise failed(f"the answer's encoding {encoding!r} was not asked for")
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    raise FetchError(f"{host}: the answer is larger than {MAX_BYTES:,} bytes, not read further")
+                    raise failed(f"the answer is larger than {MAX_BYTES:,} bytes, not read further")
                 if time.monotonic() > deadline:
-                    raise FetchError(f"{host}: not answered in full within {TOTAL_SECONDS:g} s")
-    except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
-        reason = one_line(hide(str(error)), 160)
+                    raise failed(f"not answered in full within {TOTAL_SECONDS:g} s")
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        reason = str(error)
         absent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         broken = isinstance(error, httpx.TransportError) and (not absent or "refused" in reason or "reset" in reason)
+        proxies = [name for name in PROXIES if name.lower() in (f"{address.scheme}_proxy", "all_proxy")]
+        proxied = (absent or isinstance(error, httpx.ProxyError)) and not proxy_bypass(address.host)
+        by = named(CERTIFICATES if "CERTIFICATE" in reason else proxies if proxied else ())
         what = "the connection broke" if broken and not absent else "cannot be reached"
-        raise FetchError(f"{host}: {what} ({reason})", 0.0 if broken else None) from None
-    for value in secrets.values():  # some answers repeat their question
-        body = body.replace(value.encode(), b"***")
-    return Answer(public(httpx.URL(url)), query, bytes(body))
+        raise failed(f"{what} ({reason}{by and f', with {by}'})", 0.0 if broken else None) from None
+    body = re.sub(f"(?i){secret}".encode(), b"***", body)  # some answers repeat their question
+    return Answer(public(address), query, bytes(body))
+
+
+def named(variables: Iterable[str]) -> str:
+    """Those of the environment's `variables` that are set, with their values, users and passwords left out."""
+    known = {name: re.sub("(?<=//).*@|^[^/]*@", "", os.environ.get(name, "")) for name in variables}
+    return ", ".join(f"{name}={value}" for name, value in known.items() if value)
 
 
 class SnapshotMissing(DataError):

@@ -139,13 +139,19 @@ def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
 
 
 def bundle(run: str) -> Path:
-    """Write reports/<run>.zip, the same bytes for the same report; its path. `InputError` where there is no report."""
+    """Write reports/<run>.zip, the same bytes for the same report; its path.
+
+    `InputError` where there is no report, `DataError` where a link stands in it for a file.
+    """
     folder, _facts = open_report(run)
     packed = io.BytesIO()
     with run_lock(run):
         with zipfile.ZipFile(packed, "w") as archive:
             for path in sorted(path for pattern in BUNDLED for path in folder.glob(pattern)):
-                entry = zipfile.ZipInfo(f"{run}/{path.relative_to(folder).as_posix()}")  # dated 1980, as all others
+                inside = path.relative_to(folder)
+                if path.resolve() != folder.resolve() / inside:
+                    raise DataError(f"reports/{run}/{inside}: a link, which a bundle does not follow; remove it")
+                entry = zipfile.ZipInfo(f"{run}/{inside.as_posix()}")  # dated 1980, as all others
                 entry.external_attr = 0o644 << 16
                 archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
         return write_whole(reports_folder() / f"{run}.zip", packed.getvalue())
@@ -160,7 +166,7 @@ def reproduce(run: str, options: Options = Options(), progress: Progress = print
     folder, facts = open_report(run)
     params = make_params(facts["parameters"], where=f"reports/{run}/run.json")
     market, origin = _market_then(folder, facts["market"], params, progress)
-    work = driver.Work(run, params, facts["own"], market, driver.find_notebooks(notebooks_folder()))
+    work = driver.Work(run, params, facts["own"], market, driver.find_notebooks(notebooks_folder(), params.pages))
     record = driver.new_record(work)
     with driver.staging_folder(run, progress) as staging:
         driver.fill(staging, work, record, {}, options, progress)

@@ -35,7 +35,7 @@ from capitulation.mining.rules import RULES
 from capitulation.params import Params
 from capitulation.report.tables import format_cell, in_scroller, keep_units
 from capitulation.study.present import card_facts
-from capitulation.words import ANCHOR_WORDS, between, percent, signed
+from capitulation.words import ANCHOR_WORDS, between, exactly, percent, signed
 
 TEMPLATES = Path(__file__).parent / "template"
 TAGS = "a abbr b br caption code col colgroup dd div dl dt em h2 h3 h4 hr i li ol p pre s small span strong sub sup"
@@ -151,9 +151,9 @@ def render_notebook(path: Path) -> Page:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     figures = []
     for output in [output for cell in cells for output in cell.get("outputs", [])]:
-        if "image/png" in output.get("data", {}):
-            output["picture"] = _picture(path.stem, output)
-            figures.append(output["picture"])
+        if picture := _picture(path.stem, output):
+            output["picture"] = picture
+            figures.append(picture)
     body, lead = fill("cells.html.j2", cells=cells), []
     for pattern in (r"<h1>(.*?)</h1>", r'<p class="finding">(.*?)</p>'):  # the template puts them first
         match = re.search(pattern, body, re.DOTALL)
@@ -164,12 +164,16 @@ def render_notebook(path: Path) -> Page:
 
 
 def _picture(page: str, output: Mapping[str, Any]) -> dict[str, Any]:
-    """A PNG with its texts; a known size keeps a loading page still. What is no base64 in it is left out."""
+    """A PNG with its texts; a known size keeps a loading page still. {} where there is none, or no base64."""
+    try:
+        png = base64.b64decode("".join("".join(output["data"]["image/png"]).split()), validate=True)
+    except (KeyError, TypeError, ValueError):
+        return {}
     said = output.get("metadata", {}).get("image/png", {})
     texts = {"name": "", "alt": "Chart without a description", "caption": "", "title": ""}
     texts = {name: keep_units(str(said.get(name) or default)) for name, default in texts.items()}
-    png = base64.b64decode("".join(output["data"]["image/png"]))
-    across, down = struct.unpack(">II", png[16:24]) if png.startswith(b"\x89PNG\r\n\x1a\n") else (0, 0)
+    known = png.startswith(b"\x89PNG\r\n\x1a\n") and len(png) >= 24
+    across, down = struct.unpack(">II", png[16:24]) if known else (0, 0)
     width = int(said["width"]) if isinstance(said.get("width"), int | float) else across
     height = round(width * down / across) if across else 0
     return {"page": page, **texts, "width": width, "height": height, "data": base64.b64encode(png).decode()}
@@ -198,7 +202,14 @@ PAGES = Environment(
 FILES = {"style": "style.css", "script": "page.js"}
 PAGES.globals |= {name: (TEMPLATES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
 PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS, "between": between}
-PAGES.filters |= {"cell": format_cell, "percent": percent, "signed": signed, "units": keep_units, "markdown": markdown}
+PAGES.filters |= {
+    "cell": format_cell,
+    "percent": percent,
+    "exactly": exactly,
+    "signed": signed,
+    "units": keep_units,
+    "markdown": markdown,
+}
 PAGES.filters |= {
     "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),
     "days": lambda text: Markup(keep_days(str(escape(keep_units(text))))),  # noqa: S704  escaped first

@@ -41,19 +41,25 @@ def _safe_cell(value: Any) -> Any:
     return f"'{line}" if re.match(r"\s*[=+@-]", line) else line
 
 
+def _name(key: Any) -> str:
+    """A column's name as text, whatever it is."""
+    return f"{key:%Y-%m-%d}" if isinstance(key, pd.Timestamp) else str(key)
+
+
 def csv_text(frame: pd.DataFrame) -> str:
     """`frame` as CSV: ISO days, fractions as they are, booleans true/false, missing cells empty, no index.
 
     >>> csv_text(pd.DataFrame({"day": pd.to_datetime(["2026-01-20"]), "up": [True], "name": ["=1+1"]}))
     "day,up,name\\n2026-01-20,true,'=1+1\\n"
     """
-    out = frame.rename(columns=_safe_cell)
-    for name, column in out.items():
+    out = frame.set_axis(range(frame.shape[1]), axis=1)
+    for number, column in out.items():
         if is_bool_dtype(column):
-            out[name] = column.astype(object).map({True: "true", False: "false"})
+            out[number] = column.astype(object).map({True: "true", False: "false"})
         elif not (is_numeric_dtype(column) or is_datetime64_any_dtype(column)):
-            out[name] = column.astype(object).map(_safe_cell, na_action="ignore")
-    return out.to_csv(index=False, date_format="%Y-%m-%d", lineterminator="\n")
+            out[number] = column.astype(object).map(_safe_cell, na_action="ignore")
+    header = [_safe_cell(_name(key)) for key in frame]
+    return out.to_csv(index=False, header=header, date_format="%Y-%m-%d", lineterminator="\n")
 
 
 def write_csv(frame: pd.DataFrame, name: str, folder: Path) -> None:
@@ -121,11 +127,11 @@ def html_table(
         unit = units.get(key, "")
         if formats.get(key, "").endswith("%"):  # shown as percent, a fraction does not call itself one
             unit = unit.removeprefix("fraction").strip()
-        label = html.escape(headers.get(key, key.replace("_", " ")))
+        label = html.escape(headers.get(key, _name(key).replace("_", " ")))
         small = "" if unit in (*UNITLESS, label, before) else f' <span class="unit">{html.escape(unit)}</span>'
         before = unit  # of neighbours with one unit the first says it
         kind = ' class="num"' if number else ""
-        head.append(f'<th scope="col"{kind} data-column="{html.escape(key)}">{label}{small}</th>')
+        head.append(f'<th scope="col"{kind} data-column="{html.escape(_name(key))}">{label}{small}</th>')
     for row in frame.itertuples(index=False):
         cells = []
         for key, number, value in zip(frame, numeric, row, strict=True):
