@@ -66,3 +66,10 @@ def _truth(rows: list, times: np.ndarray) -> pd.DataFrame:
     table = table[table["height"] <= len(times)]
     first = times[table["height"].to_numpy() - 1]
     return table.assign(date=pd.Timestamp("2015-01-01") + pd.to_timedelta(first // SECONDS_PER_DAY, unit="D"))
+
+
+def without(panel, days, *columns) -> pd.DataFrame:
+    """`panel` with nothing known on those `days` (positions), or nothing in those `columns`."""
+    holed = panel.copy()
+    holed.iloc[list(days), panel.columns.get_indexer(columns or panel.columns)] = np.nan
+    return holed

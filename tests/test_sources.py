@@ -1,7 +1,6 @@
-"""Each provider's parser and the local file: the documented answer gives its panel, anything else one line."""
+"""Each provider's parser: the documented answer gives its panel, anything else one line."""
 
 import json
-import os
 import re
 
 import numpy as np
@@ -12,10 +11,9 @@ from hypothesis import strategies as st
 
 import local_server as ls
 from capitulation.data import sources
-from capitulation.data.market import load_market
 from capitulation.data.panel import PANEL_COLUMNS, validate_panel
 from capitulation.data.sources import PROVIDERS, numbers
-from capitulation.errors import DataError, InputError
+from capitulation.errors import DataError
 
 PANEL = ls.made_panel(120)
 parse_coinmetrics, parse_blockchain_com, parse_mempool = (provider.parse for provider in PROVIDERS.values())
@@ -81,11 +79,14 @@ def test_a_chart_that_is_none_is_one_line(name):
 
 
 def test_numbers_reads_text_and_refuses_what_is_none():
-    read = numbers(pd.DataFrame({"a": ["1.5", 2, None, "", " NaN ", "1e3"]}, dtype=object), ["a"], "x", ["b"])
-    np.testing.assert_array_equal(read["a"], [1.5, 2, np.nan, np.nan, np.nan, 1e3])
-    for wrong in ("abc", "inf", -1, "-1", True, [1], {"a": 1}, "0x10", "=1+1", "1_000", "٣"):
+    table = pd.DataFrame({"a": ["1.5", 2, None, "", " NaN ", "1e3", "1,234.5"]}, dtype=object)
+    np.testing.assert_array_equal(numbers(table, ["a"], "x", ["b"])["a"], [1.5, 2, *[np.nan] * 3, 1e3, 1234.5])
+    table = pd.DataFrame({"a": ["1,5", "2", "1.234,5"]}, dtype=object)
+    np.testing.assert_array_equal(numbers(table, ["a"], "x", decimal_comma=True)["a"], [1.5, 2, 1234.5])
+    wrong = ("abc", "inf", -1, "-1", True, [1], {"a": 1}, "0x10", "=1+1", "1_000", "٣", "1,23", "1.2,3")
+    for value in wrong:
         with pytest.raises(DataError, match="is not a number"):
-            numbers(pd.DataFrame({"a": [1, wrong]}, dtype=object), ["a"], "x")
+            numbers(pd.DataFrame({"a": [1, value]}, dtype=object), ["a"], "x")
 
 
 ODD = ["null", "true", "-1", "1e400", "NaN", "7", "[1]", "{}", '"<script>"', '"1_000"', '"9999-12-31T00:00:00Z"']
@@ -113,58 +114,6 @@ def test_any_change_gives_a_valid_panel_or_one_line(name, at, length, new):
         assert validate_panel(found) is found
     except DataError as error:
         assert "\n" not in str(error) and len(str(error)) < 500
-
-
-BAD_FILES = {
-    "empty": (lambda body: b"", "holds 0 bytes"),
-    "HTML": (lambda body: b"<!DOCTYPE html>\n<html></html>\n", "column time is missing"),
-    "UTF-16": (lambda body: body.decode().encode("utf-16"), "not a CSV file"),
-    "Latin-1": (lambda body: body.replace(b"AdrActCnt", b"Adr\xe9"), "not a CSV file"),
-    "without HashRate": (lambda body: body.replace(b"HashRate", b"Hash"), "column HashRate is missing"),
-    "cut off": (lambda body: body[:-70], "ends in mid-line"),
-    "other dates": (lambda body: body.replace(b"2022-01-05", b"05.01.2022"), "'05.01.2022' is not a day"),
-    "text as number": (lambda body: body.replace(b"2022-01-05,1,", b"2022-01-05,1,many"), "HashRate: 'many"),
-    "ragged": (lambda body: body.replace(b"2022-01-05,", b"2022-01-05,,,"), "line 6 has 10 fields instead of 8"),
-    "a day twice": (lambda body: body.replace(b"2022-01-05", b"2022-01-04"), "given twice with different values"),
-    "every seventh day": (lambda body: b"".join(body.splitlines(True)[:1] + body.splitlines(True)[1::7]), "every 7"),
-    "wrong unit": (
-        lambda body: ls.coinmetrics_csv(PANEL.assign(hash_rate_ehs=PANEL.hash_rate_ehs * 1e3)),
-        "wrong unit",
-    ),
-    "the far future": (lambda body: body.replace(b"2022-", b"2122-").replace(b"2023-", b"2123-"), "later than"),
-    "days without a block": (lambda body: b"time,HashRate,BlkCnt\n2022-01-05,,0\n", "no day has a hash rate"),
-    "unbalanced quote": (lambda body: body.replace(b"2022-01-05", b'"2022-01-05'), "is not a day|not a CSV file"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_one_line(tmp_path, name):
-    change, text = BAD_FILES[name]
-    path = tmp_path / "btc.csv"
-    path.write_bytes(change(ls.coinmetrics_csv(ls.made_panel(400))))
-    with ls.one_line_error(InputError, f"^DATA=.*({text})"):
-        load_market(path)
-
-
-def test_what_is_no_file_is_one_line(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    with (tmp_path / "huge.csv").open("wb") as file:
-        file.truncate(8_000_000_000)
-    cases = {"missing.csv": "No such file", ".": "is a folder", "pipe": "not a regular", "/dev/zero": "not a regular"}
-    cases |= {"huge.csv": "8,000,000,000 bytes; more than", "a" * 300: "name too long", "a\x00b": "null"}
-    for name, text in cases.items():
-        with ls.one_line_error(InputError, text):
-            load_market(tmp_path / name)
-
-
-def test_a_good_file_is_read_whatever_its_name_and_line_ends(tmp_path):
-    path = tmp_path / "<img src=x onerror=alert(1)>\x1b[31m.csv"
-    body = ls.coinmetrics_csv(PANEL).replace(b"AdrActCnt", b"=cmd|' /C calc'!A0").replace(b"\n", b"\r\n")
-    path.write_bytes(b"\xef\xbb\xbf" + body)
-    market = load_market(path)
-    pd.testing.assert_series_equal(market.panel.price_usd, PANEL.price_usd, check_freq=False)
-    assert "\x1b" not in market.attribution
-    assert (market.source, market.simulated, market.retrieved_at, market.age_days) == ("file", False, "", None)
 
 
 @pytest.fixture(scope="module")

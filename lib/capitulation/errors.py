@@ -4,6 +4,9 @@ What is the user's, the network's or the data's fault is a `CapitulationError`, 
 with its `exit_code`. Anything else is a bug and keeps its traceback.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class CapitulationError(Exception):
     """Base class: one clear line that names the value, what is allowed and where to change it."""
@@ -33,6 +36,13 @@ class ReportError(CapitulationError):
     """A notebook failed, or a report could not be rendered or published."""
 
     exit_code = 5
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`did you mean fast_days? ` where one of `known` is like `name` in any case of letters, else an empty text."""
+    by_lower = {one.lower(): one for one in known}
+    like = difflib.get_close_matches(name.lower(), by_lower, 1)
+    return f"did you mean {by_lower[like[0]]}? " if like else ""
 
 
 def one_line(text: object, limit: int = 300) -> str:

@@ -24,6 +24,11 @@ def percent(value: float, digits: int = 0, sign: bool = False) -> str:
     return f"{_plain(100 * value, digits, sign)} %"
 
 
+def exactly(chosen: float) -> str:
+    """A fraction that somebody chose, with the digits it was chosen with: `95 %`, `99.9 %`."""
+    return f"{100 * chosen:.10g} %"
+
+
 def p_text(p: float) -> str:
     """A p-value as text: `p = 0.18`, `p < 0.001`, or `p not defined`."""
     if p is None or not math.isfinite(p):
@@ -49,3 +54,16 @@ def count(n: int, one: str, many: str = "") -> str:
 def day(value: Any) -> str:
     """A day as ISO text, `2026-01-20`."""
     return pd.Timestamp(value).strftime("%Y-%m-%d")
+
+
+def stretches(days: Any, most: int = 3) -> str:
+    """Days as text, those that follow each other as one stretch: `2019-04-05, 2025-11-13 to 2025-11-15`.
+
+    `days`: in order of time; the newest `most` stretches are named, earlier ones counted; empty without any.
+    """
+    known = pd.DatetimeIndex(days)
+    fresh = known.to_series().diff() != pd.Timedelta(days=1)
+    spans = [(day(span.min()), day(span.max())) for _, span in known.to_series().groupby(fresh.cumsum())]
+    named = [first if first == last else f"{first} to {last}" for first, last in spans[-most:]]
+    more = f"{len(spans) - most} earlier and " if len(spans) > most else ""
+    return more + ", ".join(named)

@@ -14,7 +14,10 @@ import numpy as np
 import pandas as pd
 from typing_extensions import TypedDict
 
+from capitulation.words import count, day, percent, stretches
+
 SEVERITIES = FAILURE, WARNING, NOTE = "failure", "warning", "note"
+WORDS = {"hash_rate_ehs": "hash rate", "price_usd": "price"}  # what no result can do without
 COMPARISONS = ("shrunk", "lost_column", "revised", "providers")  # these need another panel, all others one alone
 
 USUAL = {  # known levels on the first day of a year, or in its midst
@@ -25,8 +28,20 @@ USUAL = {  # known levels on the first day of a year, or in its midst
     | {2018: 13_000, 2019: 3_800, 2020: 7_200, 2021: 29_000, 2022: 46_000, 2023: 16_600, 2024: 42_500, 2025: 94_000}
     | {2026: 88_000},
 }
-"""Levels that anyone can look up. History stays within a factor of 10 of the curve through them, units differ by 1000,
-and no other coin comes near."""
+"""Levels that anyone can look up. Every day's price, difficulty and, since 2010, hash rate is 0.13 to 5.9 times the
+curve through them; units differ by 1000, and the hash rates of BCH and BSV are 0.05 and 0.02 of Bitcoin's."""
+LANDMARK_FACTOR, LANDMARK_YEARS = 10.0, (2010, 2027)  # in 2009 luck is larger; after 2027 it doubles every year
+LANDMARK_DAYS = 7  # may lie beyond it by errors of single days, which are named as odd; more are refused
+JUMP_DAYS, JUMP_FACTOR, NAMED_DAYS = 14, 3.5, 3
+"""A value over the medians of the days before and after it: the largest ever were 1.9 (hash rate; 3.0 at Blockchain.com
+in 2010) and 2.1 (price; 2.5), and 3.3 for a price over the days before it alone (June 2011)."""
+BLOCKS_A_DAY = 100.0, 240.0  # a year's median was 139 to 177 since 2010; halved it is 88 at most, doubled 278 at least
+FITTING, FITTING_DAYS, FITTING_SHARE = 0.05, 91, 0.5
+"""Hash rate over blocks is what it was the day before, within 5 % (for rounding to two digits), on 82 % or more of any
+91 days of all three providers; on 19 to 37 % of all where one of both is a mean, a day late or invented."""
+LUCK, LUCK_DAYS, LUCK_LEAST, LONGEST_MEAN = 2**0.5 / 12, 181, 0.07, 90
+"""Hash rate changes from day to day by sqrt(2/144) = 12 % of luck alone, by 12 % / n where it is a mean over n days.
+The least in any 181 days was 8.7 %: the median change, in normal deviations, which single odd days do not move."""
 LEVEL_Z_WARNING, LEVEL_Z_FAILURE, LEVEL_FACTOR_FAILURE = {1: 7.0, 7: 8.0}, 12.0, 2.0
 """A day and a week against the 30 days before, in Poisson errors: the worst day since 2014 had 6.2, a scale error gives
 over 50. The deepest fall of a week ever was to 0.63, in July 2021."""
@@ -68,13 +83,14 @@ def failures(findings: Iterable[Mapping[str, Any]]) -> list[str]:
 def check_panel(
     panel: pd.DataFrame, today: dt.date | None = None, since: pd.Timestamp | None = None, fetched: bool = False
 ) -> list[Finding]:
-    """Checks of one panel alone: future days, units, gaps, stopped columns, level of the days after `since`.
+    """Checks of one panel alone: future days, units, gaps, stopped columns, odd days, level of the days after `since`.
 
     `today` (UTC) bounds the days that may be given; without `since` the level of the last seven days is looked at. What
     was `fetched` must reach the present: some days late is a warning, months late is no answer.
     """
     ends = _ends(panel, pd.Timestamp(today), fetched) if today else ()
-    return [*ends, *_units(panel), *_gaps(panel), *_level(panel, since)]
+    shifts = [*_level(panel, since)]
+    return [*ends, *_units(panel), *_landmarks(panel), *_gaps(panel), *_odd_days(panel, shifts), *shifts]
 
 
 def _ends(panel: pd.DataFrame, today: pd.Timestamp, fetched: bool) -> Iterator[Finding]:
@@ -98,29 +114,36 @@ def usual(column: str, days: pd.DatetimeIndex) -> pd.Series:
 
 
 def _units(panel: pd.DataFrame) -> Iterator[Finding]:
-    """Medians that a wrong unit moves: difficulty over its landmarks, blocks a day, revenue over coins times price."""
-    coins = panel["issuance_btc"] + panel["fees_btc"]
-    level = "difficulty (and so hash rate) is {:.3g} times what it was known to be: a wrong unit"
-    rate = "{:.4g} blocks a day in the median, about 144 are possible: hash rate or block count in a wrong unit"
-    worth = "revenue and price disagree by a factor of {:.3g}: one is in a wrong unit"
+    """A year's medians that a wrong unit moves: the table's identity, blocks a day, revenue over coins times price."""
+    coins, blocks = panel["issuance_btc"] + panel["fees_btc"], panel["block_count"]
+    reckoned = panel["difficulty"] * 2**32 * blocks.where(blocks > 0) / 86_400 / 1e18
+    same = "hash rate is {:.3g} times what difficulty and block count give{}: one is in a wrong unit"
+    rate = "{:.4g} blocks a day in the median{}, about 144 are possible: hash rate or block count in a wrong unit"
+    worth = "revenue and price disagree by a factor of {:.3g}{}: one is in a wrong unit"
     for column, measure, low, high, text in (
-        ("hash_rate_ehs", panel["difficulty"] / usual("difficulty", panel.index), 0.01, 100.0, level),
-        ("block_count", panel["block_count"].iloc[-YEAR_DAYS:], 72.0, 288.0, rate),
+        ("hash_rate_ehs", panel["hash_rate_ehs"] / reckoned, 0.6, 1.6, same),
+        ("block_count", blocks.loc[str(LANDMARK_YEARS[0]) :], *BLOCKS_A_DAY, rate),
         ("price_usd", panel["revenue_usd"] / coins.where(coins > 0) / panel["price_usd"], 0.9, 1.1, worth),
     ):
-        value = measure.median()
-        if value < low or value > high:
-            yield finding("unit", FAILURE, column, text.format(value), measure.dropna().index, value, high)
+        known = measure.dropna()
+        years = known.groupby(known.index.year)
+        middle = years.transform("median")[years.transform("count") >= BASE_DAYS]
+        wrong = middle[(middle < low) | (middle > high)]
+        if len(wrong):
+            when = f" from {day(wrong.index[0])} to {day(wrong.index[-1])}" if len(wrong) < len(middle) else ""
+            value = wrong.median()
+            yield finding("unit", FAILURE, column, text.format(value, when), wrong.index, value, high)
 
 
 def _gaps(panel: pd.DataFrame) -> Iterator[Finding]:
-    """Days without hash rate inside its range (a warning in the last year, else a note); columns that stopped."""
-    values = panel["hash_rate_ehs"]
-    missing = panel.index[values.isna() & values.ffill().notna() & values.bfill().notna()]
-    recent = missing[missing > panel.index[-1] - pd.Timedelta(days=YEAR_DAYS)]
-    if len(missing):
-        text = f"{len(missing)} days have no hash rate, {len(recent)} of them in the last year"
-        yield finding("gap", WARNING if len(recent) else NOTE, "hash_rate_ehs", text, missing, len(missing))
+    """Days without hash rate or price inside its range (a note where they are as early as 2009); stopped columns."""
+    for name, word in WORDS.items():
+        values = panel[name]
+        missing = panel.index[values.isna() & values.ffill().notna() & values.bfill().notna()]
+        if len(missing):
+            recent = missing[-1].year >= LANDMARK_YEARS[0]
+            text = f"{word} is missing on {stretches(missing)} ({count(len(missing), 'day')})"
+            yield finding("gap", WARNING if recent else NOTE, name, text, missing, len(missing))
     for name in panel.columns[panel.notna().any()]:
         days = panel.index[panel.index > panel[name].last_valid_index()]
         if len(days) > STOPPED_DAYS:
@@ -128,14 +151,93 @@ def _gaps(panel: pd.DataFrame) -> Iterator[Finding]:
             yield finding("stopped", WARNING, name, text, days, len(days), STOPPED_DAYS)
 
 
+def _landmarks(panel: pd.DataFrame) -> Iterator[Finding]:
+    """More than a few days so far off the level known of their time that they are not Bitcoin's, or in another unit."""
+    first, last = LANDMARK_YEARS
+    for name in ("hash_rate_ehs", "difficulty", "price_usd"):
+        values = panel[name].loc[str(first) :].dropna()
+        ratio = values / usual(name, values.index)
+        limit = LANDMARK_FACTOR * 2.0 ** np.maximum(values.index.year - last, 0)
+        far = ratio[(ratio > limit) | (ratio < 1 / limit)]
+        if len(far) > LANDMARK_DAYS:
+            when = f"on {count(len(far), 'day')} from {day(far.index[0])} to {day(far.index[-1])}"
+            text = f"{WORDS.get(name, name)} is {far.median():.3g} times what Bitcoin's was known to be {when}"
+            text += ": another unit or another coin"
+            yield finding("unit", FAILURE, name, text, far.index, far.median(), LANDMARK_FACTOR)
+
+
+def _odd_days(panel: pd.DataFrame, shifts: Iterable[Finding]) -> Iterator[Finding]:
+    """Single values beyond the medians of the days on both sides, or on one where the other is not known.
+
+    The nearer one gives the factor. What `shifts` say already is left out.
+    """
+    for name, word in WORDS.items():
+        logs = np.log(panel[name].loc[str(LANDMARK_YEARS[0]) :].dropna())
+        sides = (side.shift(1).rolling(JUMP_DAYS, min_periods=4).median() for side in (logs, logs[::-1]))
+        offs = pd.DataFrame({number: logs - side for number, side in enumerate(sides)})
+        low, high = offs.min(axis=1), offs.max(axis=1)  # of the only one where the other is not known
+        jump = low.where(low > 0, high.where(high < 0, 0.0))
+        odd = np.exp(jump[jump.abs() > np.log(JUMP_FACTOR)])
+        for item in shifts if name == "hash_rate_ehs" else ():
+            odd = odd.drop(odd.loc[item["first_day"] : item["last_day"]].index)
+        if len(odd):
+            side = "before" if odd.index[0] == logs.index[-1] else "around"
+            text = f"{word} of {day(odd.index[0])} is {odd.iloc[0]:.3g} times that of the days {side} it"
+            if len(odd) > 1:
+                named = [f"{day(when)} ({factor:.3g} times)" for when, factor in odd.iloc[-NAMED_DAYS:].items()]
+                more = f" and {count(len(odd) - NAMED_DAYS, 'earlier day')}" if len(odd) > NAMED_DAYS else ""
+                text = f"{word} is far off that of the days around on {', '.join(named)}{more}"
+            yield finding("odd_day", WARNING, name, text, odd.index, odd.iloc[-1], JUMP_FACTOR)
+
+
+def consistent(panel: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    """The panel without the block counts, difficulties and heights that contradict its hash rate, and why, in findings.
+
+    Hash rate over blocks is difficulty, which stands still for some 14 days: where it does not, or is not the one
+    given, one of both is a mean, stamped late or invented. Where hash rate varies far less than blocks do by luck, it
+    is a mean over n days: most alike are then its changes and those n days before, with the opposite sign. Missing days
+    are passed over. Heights count all earlier blocks: none is kept from the first such day on.
+    """
+    derived, rate = ["block_count", "difficulty", "height"], np.log(panel["hash_rate_ehs"])
+    blocks = panel["block_count"].where(panel["block_count"] > 0)
+    change, step = rate.diff(), (rate - np.log(blocks)).diff().abs()
+    off = rate - np.log(panel["difficulty"] * blocks)
+    fits = ((step < FITTING) & ~((off - off.median()).abs() > FITTING)).where(step.notna()).astype(float)
+    share = fits.rolling(FITTING_DAYS, center=True, min_periods=FITTING_DAYS // 3).mean()
+    moves = change.abs().rolling(LUCK_DAYS, center=True, min_periods=LUCK_DAYS // 3).median() / 0.6745
+    smooth = moves < LUCK_LEAST
+    wrong = smooth | (share < FITTING_SHARE)
+    if not wrong.any():
+        return panel, []
+    days = panel.index[wrong]
+    if smooth.sum() > len(days) / 2:
+        column, value, limit = "hash_rate_ehs", moves[smooth].median(), LUCK_LEAST
+        drift = change.rolling(LUCK_DAYS, center=True, min_periods=1).median()
+        luck = (change - drift)[smooth].rank()
+        lags = range(2, min(LONGEST_MEAN, len(luck) // 4)) if value else ()
+        alike = [0.0, *(luck.corr(luck.shift(lag)) for lag in lags)]
+        n = 1 + int(np.argmin(alike)) if min(alike) < -0.2 else "several"
+        text = f"hash rate varies by {percent(value, 1)} from day to day on {stretches(days)}, where luck alone makes "
+        text += f"{percent(LUCK)}: it is a mean over {n} days or reckoned in another way than from each day's blocks"
+    else:
+        column, value, limit = "block_count", fits[wrong].mean(), FITTING_SHARE
+        text = f"hash rate, block count and difficulty contradict each other on {stretches(days)}: {percent(value)} of "
+        text += "days fit a difficulty that stands still, of real ones some 90 %; one is a mean, a day late or invented"
+    if panel.loc[wrong, derived].notna().any(axis=None):
+        text += "; block count, difficulty and height are not used there"
+    kept = panel.assign(**panel[derived].mask(wrong)).assign(height=panel["height"].mask(wrong.cummax()))
+    return kept, [finding("contradiction", WARNING, column, text, days, value, limit)]
+
+
 def level(panel: pd.DataFrame, days: int = 1) -> pd.DataFrame:
     """`ratio` of the mean hash rate of `days` days to the median of the 30 before them, and `z`: its log in errors.
 
-    The Poisson error is sqrt(1/n + pi/2/N): n the days' blocks (a quarter of the base's mean where fewer), N the
-    base's. A tenth of either's days may be missing, else NaN.
+    The Poisson error is sqrt(1/n + pi/2/N): n the days' blocks (144 where not known, a quarter of the base's mean where
+    fewer), N the base's. A tenth of either's days may be missing, else NaN.
     """
-    recent = panel[["hash_rate_ehs", "block_count"]].rolling(days, min_periods=max(1, int(0.9 * days)))
-    base = panel[["hash_rate_ehs", "block_count"]].shift(days).rolling(BASE_DAYS, min_periods=int(0.9 * BASE_DAYS))
+    known = panel[["hash_rate_ehs", "block_count"]].fillna({"block_count": 144.0})
+    recent = known.rolling(days, min_periods=max(1, int(0.9 * days)))
+    base = known.shift(days).rolling(BASE_DAYS, min_periods=int(0.9 * BASE_DAYS))
     base_blocks = base["block_count"].sum()
     usual = np.maximum(np.maximum(recent["block_count"].sum(), 1.0), base_blocks * days / BASE_DAYS / 4)
     ratio = recent["hash_rate_ehs"].mean() / base["hash_rate_ehs"].median()

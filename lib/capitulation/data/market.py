@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 
 from capitulation.data import checks, snapshots
+from capitulation.data.files import read_data
 from capitulation.data.panel import DAY, cut, panel_digest, read_panel, validate_panel, write_panel
 from capitulation.data.snapshots import Progress, Snapshot
-from capitulation.data.sources import PROVIDERS, read_file
-from capitulation.errors import DataError, InputError, SourceUnavailable, one_line
+from capitulation.data.sources import PROVIDERS
+from capitulation.errors import DataError, InputError, SourceUnavailable, nearest, one_line
 from capitulation.paths import write_json
 
 PANEL_FILE, MARKET_FILE = "panel.csv", "market.json"
@@ -42,7 +43,7 @@ class Market:
     licence: str = ""
     attribution: str = ""
     age_days: float | None = None  # from the last day to as_of, without one since the fetch (negative: a wrong clock)
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader should know: the findings that are warnings, then what happened
     findings: tuple[Mapping[str, Any], ...] = ()  # of the data checks
     files: tuple[Mapping[str, Any], ...] = ()  # name, sha256, bytes (url, query) of each raw file
     others: tuple[str, ...] = ()  # the other providers' newest good snapshots, see `other_panels`
@@ -54,6 +55,7 @@ def load_market(
     as_of: str = "",
     max_age_days: float = 1.0,
     simulation_seed: int = 17,
+    columns: str | Mapping[str, str] = "",
     *,
     offline: bool = False,
     progress: Progress = print,
@@ -62,20 +64,22 @@ def load_market(
 ) -> Market:
     """The market that is asked for, cut at `as_of`.
 
-    `data`: that file. `source` auto: Coin Metrics' newest snapshot if younger than `max_age_days` or holding `as_of`,
-    else fetched (API, then public CSV), else the last good snapshot with its age in `notes`, else Blockchain.com's,
-    else the market that `simulate(simulation_seed)` makes. A named source insists on it. `offline` forbids the network.
-    `snapshot` (provider/time) insists on that stored snapshot, as when a report is reproduced.
+    `data`: that file or files, `columns`: what stands in which column (see `files.read_data`). `source` auto: Coin
+    Metrics' newest snapshot if younger than `max_age_days` or holding `as_of`, else fetched (API, then public CSV),
+    else the last good snapshot with its age in `notes`, else Blockchain.com's, else the market that
+    `simulate(simulation_seed)` makes. A named source insists on it. `offline` forbids the network. `snapshot`
+    (provider/time) insists on that stored snapshot, as when a report is reproduced.
 
     Raises `InputError` (file, name, day), `SourceUnavailable` (insisted source), `DataError` (not usable).
     """
-    if source not in ("auto", "simulated", *PROVIDERS):
-        raise InputError(f"source={one_line(source, 40)}: not one of auto, simulated, {', '.join(PROVIDERS)}")
+    known = ("auto", "simulated", *PROVIDERS)
+    if source not in known:
+        raise InputError(f"source={one_line(source, 40)}: {nearest(source, known)}known are: {', '.join(known)}")
     wanted, note = {"as_of": as_of, "max_age_days": max_age_days, "progress": progress}, ""
     if snapshot:
         market = _stored(snapshots.find_snapshot(snapshot))
     elif data:
-        market = _from_file(data)
+        market = _from_file(data, columns)
     elif source in PROVIDERS:
         market = _from_provider(source, offline=offline, **wanted)
     else:
@@ -93,35 +97,38 @@ def load_market(
             note = why and f"SIMULATED MARKET, not real data: {why}"
         if note:
             progress(note)
-    panel, notes = validate_panel(cut(market.panel, as_of)), [*market.notes, note]
-    facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel)}
+    panel, findings = validate_panel(cut(market.panel, as_of)), market.findings
     last = f"{panel.index[-1]:%Y-%m-%d}"
+    if not market.simulated:  # of real data everybody knows the level, and they may contradict themselves
+        if len(panel) < len(market.panel):  # nothing that was found later is known either
+            known = [item for item in findings if item["check"] in checks.COMPARISONS and item["last_day"] <= last]
+            findings = (*checks.check_panel(panel), *known)
+        panel, contradictions = checks.consistent(panel)
+        findings = (*contradictions, *findings)
+    notes = [item["message"] for item in findings if item["severity"] == checks.WARNING] + [*market.notes, note]
+    facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel), "findings": tuple(findings)}
     if as_of:
         facts["age_days"] = float((pd.Timestamp(as_of) - panel.index[-1]).days)
         if facts["age_days"] > 1:  # the day before may be the last complete one
             notes.append(f"the data end on {last}, {facts['age_days']:.0f} days before the day asked for, {as_of}")
-    if len(panel) < len(market.panel):  # nothing that was found later is known either
-        known = [item for item in market.findings if item["check"] in checks.COMPARISONS and item["last_day"] <= last]
-        facts["findings"] = (*checks.check_panel(panel), *known)
     if market.source in PROVIDERS:
         others = (_newest(name)[0] for name in PROVIDERS if name != market.source)
         facts["others"] = tuple(other.snapshot for other in others if other)
     return replace(market, notes=tuple(filter(None, notes)), **facts)
 
 
-def _from_file(path: str | Path) -> Market:
+def _from_file(data: str | Path, columns: str | Mapping[str, str]) -> Market:
     try:
-        panel, data = read_file(path)
+        panel, files, notes = read_data(data, columns, utc_now().date())
         findings = checks.check_panel(validate_panel(panel), utc_now().date())
         for failed in checks.failures(findings):
-            raise DataError(failed)
+            raise DataError(f"{failed}; correct the file or name another")
     except DataError as error:
-        wanted = "correct it or name another in Coin Metrics' format (columns time, HashRate, BlkCnt, PriceUSD, …)"
-        raise InputError(f"DATA={one_line(path, 160)}: {one_line(error, 300)}; {wanted}") from None
-    file = {"name": one_line(Path(path).name, 120), "sha256": sha256(data).hexdigest(), "bytes": len(data)}
-    whose = {"licence": "as its provider's", "attribution": f"local file {file['name']} in Coin Metrics' format"}
-    whose["snapshot"] = f"sha256:{file['sha256']}"
-    return Market(panel, "file", False, **whose, findings=tuple(findings), files=(file,))
+        raise InputError(f"DATA={one_line(data, 160)}: {one_line(error, 600)}") from None
+    names, sums = (", ".join(file[fact] for file in files) for fact in ("name", "sha256"))
+    known = sums if len(files) == 1 else sha256(sums.encode()).hexdigest()
+    whose = {"licence": "as its provider's", "snapshot": f"sha256:{known}", "attribution": f"local file {names}"}
+    return Market(panel, "file", False, **whose, notes=notes, findings=tuple(findings), files=files)
 
 
 def _parsed(provider: str, files: Mapping[str, bytes], retrieved_at: dt.datetime) -> pd.DataFrame:
@@ -158,7 +165,7 @@ def other_panels(market: Market) -> dict[str, pd.DataFrame]:
     """Panels of `market.others` by provider, for comparison alone, cut at the market's last day; lost ones left out."""
     found = {}
     for name in market.others:
-        with suppress(DataError):
+        with suppress(DataError, InputError):
             other = _stored(snapshots.find_snapshot(name))
             found[other.source] = cut(other.panel, market.panel.index[-1])
     return found

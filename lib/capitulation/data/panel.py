@@ -31,6 +31,7 @@ PANEL_COLUMNS, POSITIVE = tuple(UNITS), ("price_usd", "hash_rate_ehs", "difficul
 MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
 FIRST_DAY, LAST_POSSIBLE_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
+RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
 
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:
@@ -71,16 +72,22 @@ def daily_panel(columns: Mapping[str, pd.Series]) -> pd.DataFrame:
 
 
 def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
-    """`panel` up to and with the day `as_of`, all where that is empty; `InputError`: no day, `DataError`: too early."""
+    """`panel` up to and with the day `as_of`, all where that is empty; `InputError`: no day, too early, or to come."""
     if not as_of:
         return panel
+    first, last = panel.index[[0, -1]]
     try:
-        kept = panel.loc[: pd.Timestamp(as_of)]
+        asked = pd.Timestamp(as_of)
+        wrong = "lies before the data" if asked < first else ""
+        wrong = "lies in the future" if asked > max(last, pd.Timestamp.now("UTC").tz_localize(None)) else wrong
     except (ValueError, TypeError):
         raise InputError(f"as_of={one_line(as_of, 40)}: not a day as YYYY-MM-DD") from None
-    if kept.empty:
-        raise DataError(f"as_of={as_of}: the data begin on {panel.index[0].date()}; choose a later day")
-    return kept
+    if wrong:
+        there = f"{first.date()} to {last.date()}"
+        raise InputError(
+            f"as_of={as_of} {wrong}: there are data for {there}; choose one of these days (AS_OF, or the profile)"
+        )
+    return panel.loc[:asked]
 
 
 def panel_digest(panel: pd.DataFrame) -> str:
@@ -107,3 +114,30 @@ def read_panel(path: Path) -> pd.DataFrame:
         return panel.map(lambda text: float(text or "nan")).set_axis(days)
     except (OSError, ValueError) as error:
         raise DataError(f"{path.name}: not a stored panel: {one_line(error, 200)}") from None
+
+
+def block_heights(count: pd.Series, difficulty: pd.Series) -> pd.Series:
+    """Height of each day's last block: `count` summed from the chain's first day on, missing where that is unknown.
+
+    After a hole it is found again at the next adjustment: of the B blocks of a day on which difficulty goes from a to b
+    with mean D, B (D - a) / (b - a) come from block k * 2016 on, k the nearest at 144 blocks a day in the hole, which
+    must not last over ten days.
+    """
+    height, blocks, mean = count.cumsum(skipna=False), count.to_numpy(), difficulty.to_numpy()
+    with np.errstate(invalid="ignore", divide="ignore"):  # a day amid two days at the old and two at the new difficulty
+        steady = np.append(abs(mean[1:] / mean[:-1] - 1) < 1e-6, False)
+        old, new = (pd.Series(mean).shift(days).to_numpy() for days in (1, -1))
+        at_new = blocks * (mean - old) / (new - old)
+        clean = np.roll(steady, 2) & np.roll(steady, -1) & (abs(new / old - 1) > 1e-4)
+        clean &= (abs(at_new - at_new.round()) < 0.02) & (at_new > 0.5) & (at_new < blocks)
+    unknown = np.append(np.isnan(blocks), True)
+    for last in np.flatnonzero(unknown[:-1] & ~unknown[1:]):
+        stop, before = last + 1 + unknown[last + 1 :].argmax(), np.flatnonzero(height.notna())[-1:]
+        for at in last + 1 + np.flatnonzero(clean[last + 1 : stop])[:1]:
+            so_far, until_then = blocks[last + 1 : stop].cumsum(), blocks[last + 1 : at + 1].sum()
+            guess = height.iloc[before].sum() + BLOCKS_PER_DAY * (last - before.sum()) + until_then
+            epoch = (guess - at_new[at] + 1) / RETARGET_BLOCKS
+            if len(before) and last - before[0] <= 10 and abs(epoch - epoch.round()) < 0.25:
+                found = epoch.round() * RETARGET_BLOCKS + at_new[at].round() - 1
+                height.iloc[last + 1 : stop] = found + so_far - until_then
+    return height

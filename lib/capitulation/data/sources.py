@@ -1,4 +1,4 @@
-"""Where daily data come from: three providers and local files. Fetching (network) and parsing (pure) stand apart.
+"""Where daily data come from: three providers. Fetching (network) and parsing (pure) stand apart.
 
 Coin Metrics has every column, Blockchain.com lacks issuance and fees, mempool.space has no price. A parser gives a
 panel or raises `DataError` in one line where the bytes are not what the service documents.
@@ -12,17 +12,30 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 import pandas as pd
 
-from capitulation.data.panel import DAY, FIRST_DAY, LAST_POSSIBLE_DAY, daily_panel
+from capitulation.data.panel import (
+    DAY,
+    FIRST_DAY,
+    LAST_POSSIBLE_DAY,
+    PANEL_COLUMNS,
+    POSITIVE,
+    block_heights,
+    daily_panel,
+)
 from capitulation.data.snapshots import Answer
 from capitulation.errors import DataError, InputError, one_line
 
+MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "\\n", "-")
+THOUSANDS, SWAPPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII), str.maketrans(".,", ",.")
+DAY_TEXT = re.compile(  # year, separator, month, day, hours and minutes, seconds
+    r"^([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})"
+    r"(?:[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]+)?)?)? ?(?:Z|UTC|GMT|[+-]00(?::?00)?)?\Z"
+)
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 Get = Callable[..., Answer]  # get(address, query, secrets), with the query's secret part apart
 
@@ -48,14 +61,14 @@ def base_url(variable: str, default: str) -> httpx.URL:
     return url
 
 
-def load_json(data: bytes, what: str) -> dict[str, Any]:
-    """The JSON object in `data`; `DataError` for HTML, truncated or any other text."""
+def load_json(data: bytes | str, what: str, *kinds: type) -> Any:
+    """The JSON in `data`, which is one of `kinds` (an object without any); `DataError` for any other text."""
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError) as error:
-        html = data.lstrip()[:1] == b"<"
+        html = data.lstrip()[:1] in (b"<", "<")
         raise DataError(f"{what}: {'an HTML page' if html else 'not complete JSON'}: {one_line(error, 80)}") from None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, kinds or dict):
         raise DataError(f"{what}: not a JSON object; the service may have changed its answers")
     return answer
 
@@ -68,42 +81,103 @@ def records(data: bytes, name: str, what: str) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def table_from_csv(data: bytes) -> pd.DataFrame:
-    """The text in a CSV file, a column for each name in its first line; `DataError` where a line is not whole."""
+def read_text(data: bytes, what: str) -> str:
+    """The text in `data`: UTF-8, or UTF-16 where it says so; `DataError` for any other bytes."""
     try:
-        reader = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        lines = [(reader.line_num, row) for row in reader if row] or [(1, [])]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"not a CSV file: {one_line(error, 120)}") from None
-    header = lines[0][1]
-    for number, row in lines:
-        if len(row) != len(header):
-            whole = f"line {number} has {len(row)} fields instead of {len(header)}"
-            raise DataError(whole if number != lines[-1][0] else "ends in mid-line; the file was cut off")
-    table = pd.DataFrame([row for _number, row in lines[1:]], columns=header, dtype=object)
-    return table.loc[:, ~table.columns.duplicated()]
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{what}: not text in UTF-8: {one_line(error, 120)}; save it as UTF-8") from None
 
 
-def numbers(table: pd.DataFrame, required: Sequence[str], what: str, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """The columns `required`, and of `optional` those that are there, as floats; marks like "" or NaN are missing.
+def table_from_csv(text: str, what: str) -> tuple[pd.DataFrame, str]:
+    """The text in a CSV file, a column for each stripped name in its first line, and what separates its fields.
 
-    `DataError` without any row or a required column, and for other text (1_000, ٣, true), infinite or negative numbers.
+    Lines of one field above the names are passed over; without names (the first field is a day) columns are named
+    1, 2, ... `DataError` where a line is not whole.
+    """
+    text = re.sub(r"\Asep=.\r?\n", "", text)  # as Excel writes
+    first = next((line for line in text.splitlines() if re.search("[,;\t]", line)), "")
+    try:
+        separator = max("\t;,", key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        lines = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise DataError(f"{what}: not a CSV file: {one_line(error, 120)}") from None
+    lines = lines[next((n for n, (_number, row) in enumerate(lines) if len(row) > 1), len(lines)) :] or [(1, [])]
+    names = [name.strip() for name in lines[0][1]]
+    if names and DAY_TEXT.fullmatch(names[0]):
+        names, lines = [str(place + 1) for place in range(len(names))], [(0, []), *lines]
+    for number, row in lines[1:]:
+        if len(row) != len(names):
+            whole = f"line {number} has {len(row)} fields instead of {len(names)}"
+            raise DataError(f"{what}: {whole if number != lines[-1][0] else 'ends in mid-line; the file was cut off'}")
+    return pd.DataFrame([row for _number, row in lines[1:]], columns=names, dtype=object), separator
+
+
+def numbers(
+    table: pd.DataFrame, required: Sequence[str], what: str, optional: Sequence[str] = (), decimal_comma: bool = False
+) -> pd.DataFrame:
+    """The columns `required`, and of `optional` those that are there, as floats; marks like "", NA or NaN are missing.
+
+    `decimal_comma`: 1.234,5 is read, else 1,234.5. `DataError` without any row or a required column, and for other
+    text (1_000, ٣, true), infinite or negative numbers.
     """
     if table.empty:
         raise DataError(f"{what}: holds no values")
     for lost in (name for name in required if name not in table):
         raise DataError(f"{what}: the column {lost} is missing; it may have been renamed")
 
-    def number(value: Any, name: str) -> float:
-        text = str(value).strip()
-        if text.lower() in ("", "nan", "null", "none"):
+    def number(text: str, name: str) -> float:
+        if text.lower() in MISSING:
             return np.nan
-        if NUMBER.fullmatch(text) and 0 <= float(text) < np.inf:
-            return float(text)
-        raise DataError(f"{what}: {name}: {one_line(repr(value), 80)} is not a number of at least 0")
+        plain = text.translate(SWAPPED) if decimal_comma else text
+        plain = plain.replace(",", "") if THOUSANDS.fullmatch(plain) else plain
+        if NUMBER.fullmatch(plain) and 0 <= float(plain) < np.inf:
+            return float(plain)
+        digits = " (digits other than 0 to 9)" if re.search(r"[^\D0-9]", text) else ""
+        raise DataError(f"{what}: {name}: {one_line(repr(text), 80)} is not a number of at least 0{digits}")
 
-    names = [*required, *(name for name in optional if name in table)]
-    return pd.DataFrame({name: [number(value, name) for value in table[name]] for name in names}, dtype=float)
+    found = {}
+    for name in [*required, *(name for name in optional if name in table)]:
+        texts = table[name].map(lambda value: str(value).strip())
+        found[name] = texts.map({text: number(text, name) for text in texts.unique()})
+    return pd.DataFrame(found, dtype=float)
+
+
+def times(values: pd.Series, what: str) -> pd.Series:
+    """The UTC times in `values`: YYYY-MM-DD (or /) and what may follow it, or Unix seconds to nanoseconds.
+
+    `DataError` that names the first which is neither, or which leaves open what day is meant.
+    """
+    texts = values.map(lambda value: str(value).strip())
+    parts = texts.str.extract(DAY_TEXT)
+    days = pd.to_datetime(parts[0] + parts[2] + parts[3], format="%Y%m%d", errors="coerce").astype("datetime64[us]")
+    clock = pd.to_timedelta(parts[4].fillna("00:00") + parts[5].fillna(":00"), errors="coerce")
+    unix = pd.to_numeric(texts.where(days.isna() & texts.str.fullmatch(NUMBER)), errors="coerce")
+    for _step in range(3):  # milli-, micro- and nanoseconds
+        unix = unix.where(~(unix > 7.3e9), unix / 1000)
+    found = days + clock
+    found = found.fillna(pd.to_datetime((unix * 1e6).round(), unit="us", errors="coerce").astype("datetime64[us]"))
+    reasons = {
+        r".*[^\D0-9].*": "is written in digits other than 0 to 9",
+        r"\d{1,2}([-/.])\d{1,2}\1\d{2,4}.*": "leaves open which is the month: write days as YYYY-MM-DD",
+        r".*\d[+-]\d\d:?\d\d": "is not a time in UTC: write days as YYYY-MM-DD, in UTC",
+        r".*": "is not a day as YYYY-MM-DD",
+    }
+    for wrong in texts[found.isna()]:
+        why = next(reason for form, reason in reasons.items() if re.fullmatch(form, wrong, re.DOTALL))
+        raise DataError(f"{what} {one_line(repr(wrong), 60)} {why}")
+    return found
+
+
+def midnights(found: pd.Series, what: str) -> pd.Series:
+    """The days of times that are starts or last seconds of days; `DataError` for other times of day."""
+    clock = found - found.dt.normalize()
+    for odd in found[(clock > pd.Timedelta(0)) & (clock < DAY - pd.Timedelta(seconds=1))]:
+        step = found.drop_duplicates().sort_values().diff().median()
+        said = f"{odd} is a time of day, and there is a row every {step}"
+        raise DataError(f"{what}: {said}: give one row a day, as of its end in UTC")
+    return found.dt.normalize()
 
 
 def by_day(days: pd.Series, table: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -115,11 +189,15 @@ def by_day(days: pd.Series, table: pd.DataFrame, what: str) -> pd.DataFrame:
     for wrong in index[index.isna() | (index < FIRST_DAY) | (index > LAST_POSSIBLE_DAY)]:
         raise DataError(f"{what}: {wrong} is not a day between {FIRST_DAY.date()} and {LAST_POSSIBLE_DAY.date()}")
     table = table.assign(day=index).drop_duplicates().set_index("day").sort_index()
+    step = table.index.diff().median()
+    if step < DAY:
+        raise DataError(f"{what}: several rows a day: give one row a day, as of its end in UTC")
     for twice in table.index[table.index.duplicated()]:
         raise DataError(f"{what}: {twice.date()} is given twice with different values")
-    step = table.index.diff().median()
     if step > DAY:
-        raise DataError(f"{what}: one value every {step.days} days instead of every day (thinned out)")
+        raise DataError(f"{what}: one value every {step.days} days instead of every day (thinned out): give every day")
+    if len(table) > 10 and table.index.day_of_week.max() < 5:
+        raise DataError(f"{what}: no Saturday and no Sunday (business days): give every day, Bitcoin knows no weekend")
     return table.reindex(pd.date_range(table.index[0], table.index[-1], unit="us"))
 
 
@@ -131,54 +209,55 @@ def stamped(data: bytes, name: str, fields: Sequence[str], what: str) -> pd.Seri
     return values.where(values > 0)
 
 
-def network_columns(hash_rate_hs: pd.Series, difficulty: pd.Series) -> dict[str, pd.Series]:
-    """Hash rate, difficulty and the blocks of the day that they imply: hash rate [H/s] * 86400 / 2**32 / difficulty.
+def assemble(given: Mapping[str, pd.Series], power: int) -> pd.DataFrame:
+    """The panel of daily series by name: panel columns (hash rate in 10**`power` H/s), `issuance_usd`. 0 is no price.
 
-    The count is rounded where it lies within 0.02 of an integer (so an exact count stays exact), unrounded elsewhere.
+    What is not given follows from hash rate [H/s] * 86400 = difficulty * 2**32 * blocks. A block count is then rounded
+    where it lies within 0.02 of an integer (so an exact count stays exact). Difficulty may follow day by day. Height
+    follows from the counts (`block_heights`), and is unknown where the table begins after the chain's first day.
     """
-    count = hash_rate_hs * 86_400 / 2**32 / difficulty
-    count = count.where((count - count.round()).abs() >= 0.02, count.round())
-    return {"hash_rate_ehs": hash_rate_hs / 1e18, "block_count": count, "difficulty": difficulty}
+    frame = pd.DataFrame({name: given.get(name) for name in (*PANEL_COLUMNS, "issuance_usd")}, dtype=float)
+    frame[[*POSITIVE]] = frame[[*POSITIVE]].where(frame[[*POSITIVE]] > 0)
+    rate, blocks, difficulty = frame["hash_rate_ehs"], frame["block_count"], frame["difficulty"]
+    if rate.isna().all():
+        rate, power = (difficulty * 2**32 * blocks / 86_400).where(blocks > 0), 0
+    hashes = rate * 10.0**power
+    if blocks.isna().all():
+        count = hashes * 86_400 / 2**32 / difficulty
+        blocks = count.where((count - count.round()).abs() >= 0.02, count.round())
+    else:
+        difficulty = difficulty.fillna(hashes * 86_400 / (2**32 * blocks.where(blocks > 0)))
+    if frame["height"].isna().all() and "block_count" in given and frame.index[0] <= pd.Timestamp("2009-01-09"):
+        frame["height"] = block_heights(blocks, difficulty)
+    if frame["revenue_usd"].isna().all():
+        frame["revenue_usd"] = frame["issuance_usd"] + frame["fees_btc"] * frame["price_usd"]
+    return daily_panel(
+        frame.assign(hash_rate_ehs=rate / 10.0 ** (18 - power), block_count=blocks, difficulty=difficulty)
+    )
 
 
 REQUIRED, OPTIONAL = ("HashRate", "BlkCnt"), ("IssTotNtv", "IssTotUSD", "FeeTotNtv", "PriceUSD", "DiffMean")
 CSV_FILE, API, KEY_VARIABLE = "btc.csv", "Coin Metrics API", "COINMETRICS_API_KEY"
 
 
-def coinmetrics_panel(text: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The panel in a table of Coin Metrics' daily metrics; days without a block have no hash rate and no difficulty.
+COLUMNS = {"HashRate": "hash_rate_ehs", "BlkCnt": "block_count", "DiffMean": "difficulty", "PriceUSD": "price_usd"}
+COLUMNS |= {"IssTotNtv": "issuance_btc", "FeeTotNtv": "fees_btc", "IssTotUSD": "issuance_usd"}
 
-    Difficulty is `DiffMean` where given, else hash rate [H/s] * 86400 / 2**32 / blocks. Height counts blocks from the
-    chain's first day on, and is unknown after a gap and where the table begins later.
-    """
+
+def coinmetrics_panel(text: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The panel in a table of Coin Metrics' daily metrics; days without a block have no hash rate and no difficulty."""
     if "time" not in text:
         raise DataError(f"{what}: the column time is missing")
-    midnight = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T00:00:00(?:\.0+)?Z?)?$"
-    said = text["time"].astype(str).str.extract(midnight, expand=False)
-    days = pd.to_datetime(said, format="%Y-%m-%d", errors="coerce")
-    for wrong in text["time"][days.isna()]:
-        raise DataError(f"{what}: time {one_line(repr(wrong), 60)} is not a day as YYYY-MM-DD")
-    table = by_day(days, numbers(text, REQUIRED, what, OPTIONAL), what).reindex(columns=[*REQUIRED, *OPTIONAL])
-    positive = table.where(table > 0)
-    hash_rate, blocks, price = positive["HashRate"], table["BlkCnt"], positive["PriceUSD"]
-    derived = hash_rate * 1e12 * 86_400 / (2**32 * positive["BlkCnt"])
-    columns = {
-        "price_usd": price,
-        "hash_rate_ehs": hash_rate / 1e6,
-        "block_count": blocks,
-        "difficulty": positive["DiffMean"].fillna(derived),
-        "height": blocks.cumsum(skipna=False) if table.index[0] <= pd.Timestamp("2009-01-09") else blocks * np.nan,
-        "issuance_btc": table["IssTotNtv"],
-        "fees_btc": table["FeeTotNtv"],
-        "revenue_usd": table["IssTotUSD"] + table["FeeTotNtv"] * price,
-    }
-    return daily_panel(columns)
+    table = numbers(text, REQUIRED, what, OPTIONAL)
+    days = midnights(times(text["time"], f"{what}: time"), what)
+    return assemble(by_day(days, table, what).rename(columns=COLUMNS), 12)
 
 
 def parse_coinmetrics(files: Mapping[str, bytes]) -> pd.DataFrame:
     """The panel in the public CSV (`btc.csv`), or in the API's pages (`page-*.json`), whose numbers come as text."""
     if CSV_FILE in files:
-        return coinmetrics_panel(table_from_csv(files[CSV_FILE]), CSV_FILE)
+        table = table_from_csv(read_text(files[CSV_FILE], CSV_FILE), CSV_FILE)[0]
+        return coinmetrics_panel(table.loc[:, ~table.columns.duplicated()], CSV_FILE)
     pages = [files[name] for name in sorted(files) if re.fullmatch(r"page-\d+\.json", name)]
     tables = [records(page, "data", API) for page in pages]
     return coinmetrics_panel(pd.concat([pd.DataFrame(), *tables], ignore_index=True), API)
@@ -228,8 +307,8 @@ def parse_blockchain_com(files: Mapping[str, bytes]) -> pd.DataFrame:
     hash_rate_ths, difficulty, price, revenue = (
         stamped(files.get(f"{chart}.json", b""), "values", ("x", "y"), f"Blockchain.com {chart}") for chart in CHARTS
     )
-    columns = network_columns(hash_rate_ths * 1e12, difficulty)
-    return daily_panel({"price_usd": price.shift(-1, freq="D"), **columns, "revenue_usd": revenue})
+    columns = {"hash_rate_ehs": hash_rate_ths, "difficulty": difficulty, "revenue_usd": revenue}
+    return assemble(columns | {"price_usd": price.shift(-1, freq="D")}, 12)
 
 
 def fetch_mempool_space(get: Get) -> dict[str, Answer]:
@@ -249,7 +328,7 @@ def parse_mempool_space(files: Mapping[str, bytes]) -> pd.DataFrame:
     steps = numbers(records(answer, "difficulty", what), ("time", "difficulty"), what).sort_values("time")
     at = np.searchsorted(steps["time"], hash_rate.index.as_unit("s").asi8 + 43_200)
     difficulty = pd.Series(np.append(np.nan, steps["difficulty"])[at], index=hash_rate.index)
-    return daily_panel(network_columns(hash_rate, difficulty))
+    return assemble({"hash_rate_ehs": hash_rate, "difficulty": difficulty}, 0)
 
 
 TERMS = {  # licence and attribution
@@ -262,18 +341,3 @@ PROVIDERS = {  # in order of preference
     "blockchain_com": Provider(*TERMS["blockchain_com"], parse_blockchain_com, (fetch_blockchain_com,)),
     "mempool_space": Provider(*TERMS["mempool_space"], parse_mempool_space, (fetch_mempool_space,)),
 }
-
-
-def read_file(path: str | Path) -> tuple[pd.DataFrame, bytes]:
-    """The panel in a local file in Coin Metrics' format, and its bytes; `DataError` where it cannot be had."""
-    try:
-        file = Path(path).expanduser()
-        size = file.stat().st_size
-        if not file.is_file():
-            raise DataError("is a folder" if file.is_dir() else "is not a regular file")
-        if not 0 < size <= 200_000_000:
-            raise DataError(f"holds {size:,} bytes; more than none and at most 200,000,000 are read")
-        data = file.read_bytes()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(one_line(getattr(error, "strerror", None) or error, 120)) from None
-    return coinmetrics_panel(table_from_csv(data), "the file"), data

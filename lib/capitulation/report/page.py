@@ -133,14 +133,17 @@ def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
     return Page(market, **shared_settings(Params()))
 
 
-def open_panel(data: str | None = None, source: str | None = None, as_of: str | None = None) -> pd.DataFrame:
-    """The daily panel of the newest good data, of a local file or of a named source, up to and with the day `as_of`.
+def open_panel(
+    data: str | None = None, source: str | None = None, as_of: str | None = None, columns: str | Mapping[str, str] = ""
+) -> pd.DataFrame:
+    """The daily panel of the newest good data, of local files or of a named source, up to and with the day `as_of`.
 
     Index `date` (UTC days, no gaps); columns price_usd, hash_rate_ehs, block_count, difficulty, height, issuance_btc,
     fees_btc, revenue_usd; a missing value is NaN. `source`: auto, coinmetrics, blockchain_com, mempool_space or
-    simulated. Raises `InputError`, `DataError` or `SourceUnavailable` in one line.
+    simulated. `columns`: which column of the files holds which series, e.g. {"time": "Datum", "price": "Kurs"}. Raises
+    `InputError`, `DataError` or `SourceUnavailable` in one line.
 
     >>> open_panel(source="simulated", as_of="2014-01-01").shape
     (1825, 8)
     """
-    return load_market(data or "", source or "auto", as_of or "", simulate=simulate_panel).panel
+    return load_market(data or "", source or "auto", as_of or "", columns=columns, simulate=simulate_panel).panel
