@@ -80,6 +80,13 @@ def test_one_missing_price_moves_no_bottom(price):
     assert market_bottoms(half, 60).empty and low_stood(half, 60, 60).isna().all()
 
 
+def test_a_low_rests_on_no_day_before_the_first_price(price):
+    late = price.where(np.arange(len(price)) >= 30)
+    low = low_stood(late, 40, 5)
+    assert low.first_valid_index() == price.index[30 + 39]
+    pd.testing.assert_series_equal(low.dropna(), low_stood(price, 40, 5)[low.first_valid_index() :].dropna())
+
+
 def test_without_episodes_or_prices_the_tables_say_nothing(price):
     none = episodes_of([], [], [])
     alone = bottoms(price, none, 30)

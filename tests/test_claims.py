@@ -98,6 +98,16 @@ def test_what_the_data_cannot_show_is_not_testable_with_the_reason():
     assert "eight days are too many" in cl.measure_claim(CLAIM, days(8), rises, again=True).since
 
 
+@pytest.mark.parametrize(("column", "missing"), [("price_usd", "2020-01-03"), ("hash_rate_ehs", "2020-01-02")])
+def test_a_reason_names_the_missing_days_that_the_author_could_not_know(column, missing):
+    panel, undated = days(10).assign(hash_rate_ehs=1.0), CLAIM.model_copy(update={"as_of": None})
+    panel.loc[[missing, "2020-01-08"], column] = np.nan
+    for claim, named in ((CLAIM, False), (undated, True)):
+        reason = cl.measure_claim(claim, panel, rises, again=False).reason
+        assert missing in reason and ("2020-01-08" in reason) == named
+    assert missing not in cl.measure_claim(CLAIM, panel, rises, again=False, since="2020-04-01").reason
+
+
 def test_the_table_joins_claim_and_result():
     found = cl.Measured("4 days", cl.REPRODUCED, "Counted.", 0.01, "10 days", "It fell.")
     claims = [CLAIM.model_copy(update={"day_known": False}), CLAIM.model_copy(update={"id": 2})]

@@ -131,6 +131,18 @@ def test_relapses_equal_a_loop_and_their_interval_scipys(lengths, confidence):
             assert math.isnan(row.share) and math.isnan(row.low) and math.isnan(row.high)
 
 
+@pytest.mark.parametrize("hole", range(0, 60, 7))
+def test_a_recovery_counts_only_if_all_its_days_are_known(hole):
+    table, last = alternating([10, 5, 10, 40, 10, 25], ["real", "real", "doubtful"])
+    unknown = table["start"].iloc[0] + pd.to_timedelta([hole, hole + 1], "D")
+    found = relapse(table, last, within=(7, 30), unknown=unknown).set_index(["within_days", "grade"])
+    for days in (7, 30):
+        after = [(end, end + pd.Timedelta(days=days)) for end in table["end"]]
+        known = [a for a, b in after if b <= last and not ((unknown > a) & (unknown <= b)).any()]
+        again = [any(0 < (start - a).days <= days for start in table["start"]) for a in known]
+        assert found.loc[(days, "all"), ["n", "relapsed"]].tolist() == [len(known), sum(again)]
+
+
 def test_an_early_relapse_does_not_enter_before_its_quiet_neighbours():
     """Of two recoveries of nearly the same age one relapsed after five days: both count from day 30 on, not before."""
     table, last = alternating([10, 40, 10, 5, 10, 10], ["real"])

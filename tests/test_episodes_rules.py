@@ -37,16 +37,18 @@ def _slow_runs(state):
         (inside, [*days]) for inside, days in itertools.groupby(state.dropna().index, lambda day: bool(state[day]))
     ]
     ends = [days[0] for _, days in parts[1:]] + [None]
-    last = state.index[-1] + pd.Timedelta(days=1)
+    known = state.dropna().index[-1:]
     spans = [(days[0], end) for (inside, days), end in zip(parts, ends, strict=True) if inside] if parts else []
-    return [(start, end, end is None, ((end or last) - start).days) for start, end in spans]
+    going_on = True if len(state) and not pd.isna(state.iloc[-1]) else None
+    length = [((end or known[0] + pd.Timedelta(days=1)) - start).days for start, end in spans]
+    return [(start, end, going_on if end is None else False, n) for (start, end), n in zip(spans, length, strict=True)]
 
 
 @settings(deadline=None)
 @given(FLAGS)
 def test_runs_equal_the_day_by_day_count(values):
     table = ep.runs(_state(values))
-    rows = table[["start", "end", "ongoing", "days"]].astype({"end": object}).replace({pd.NaT: None})
+    rows = table[["start", "end", "ongoing", "days"]].astype(object).replace({pd.NaT: None, pd.NA: None})
     assert [*rows.itertuples(index=False, name=None)] == _slow_runs(_state(values))
     assert table["episode"].tolist() == list(range(1, len(table) + 1))
     if None not in values:
@@ -79,6 +81,8 @@ def test_no_price_at_the_recovery_means_no_buy_however_long_the_next_start_is_of
     later[:65], hole[60] = np.nan, np.nan
     assert pd.isna(_buys(later, (40, 60))[0]) and _buys(later, (80, 90)) == [DAYS[90]]
     assert pd.notna(_buys(hole, (40, 60))[0])  # one missing price does not take the signal away
+    hole[61] = np.nan
+    assert _buys(hole, (40, 60)) == [DAYS[60]] and pd.isna(_buys(hole, (40, 61))[0])  # which day is first is unknown
 
 
 def test_each_figure_of_an_episode_is_that_of_its_days(mined):
@@ -94,8 +98,22 @@ def test_each_figure_of_an_episode_is_that_of_its_days(mined):
         assert row.price_start == mined.loc[row.start, "price_usd"]
         assert row.ongoing or row.price_end == mined.loc[row.end, "price_usd"]
         assert row.negative_retargets == (cuts.loc[cuts["date"].between(row.start, stop), "change"] < 0).sum()
+    assert (table["days_unknown"] == 0).all()
     blind = ep.episodes(ribbon["inverted"], mined.assign(height=np.nan))
     assert blind["negative_retargets"].isna().all() and len(blind) == len(table)
+    last = table["start"].iloc[-2]
+    half = ep.episodes(ribbon["inverted"], mined.assign(height=mined["height"].where(mined.index < last)))
+    known = half["negative_retargets"].dropna()
+    assert known.equals(table["negative_retargets"].iloc[: len(table) - 2]), "what is not counted is not zero"
+
+
+def test_episodes_say_how_many_unknown_days_their_ends_and_their_being_one_hang_on(mined):
+    T, F, N = True, False, None
+    panel, values = mined.iloc[:14], [N, T, T, F, F, N, N, T, N, T, N, F, T, N]
+    found = ep.episodes(pd.Series(pd.array(values, dtype="boolean"), panel.index), panel)
+    assert found["start"].tolist() == panel.index[[1, 7, 12]].tolist()
+    assert found["days_unknown"].tolist() == [1, 4, 1] and found["days"].tolist() == [2, 4, 1]
+    assert found["ongoing"].tolist() == [False, False, pd.NA] and found["end"].isna().tolist() == [False, False, True]
 
 
 def test_what_is_left_out_keeps_numbers_and_still_ends_the_buy_window(mined):
@@ -124,9 +142,9 @@ def test_clusters_split_exactly_where_the_gap_is_wide_enough(positions, gap):
 
 
 def test_unknown_names_are_refused_with_the_nearest_known(mined):
-    with pytest.raises(InputError, match="nearest known: hash_ribbons"):
+    with pytest.raises(InputError, match="mean hash_ribbons"):
         rules.rule_state(mined, "hash_ribbon")
-    with pytest.raises(InputError, match="nearest known: puell_threshold"):
+    with pytest.raises(InputError, match="mean puell_threshold"):
         ep.apply_rules(mined, puel_threshold=0.4)
 
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import beta, norm
 from scipy.stats import t as student
 
+from capitulation.data.panel import block_heights
 from capitulation.errors import DataError, InputError
 from capitulation.mining import difficulty, economics, episodes, hashrate, rules, trend
-from panels import mined_panel, steady_panel
+from panels import mined_panel, steady_panel, without
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,14 @@ def test_no_look_ahead_in_tables(world):
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.floats(0, 1e6), st.just(float("nan"))), max_size=40), st.integers(1, 12))
-def test_rolling_mean_equals_the_mean_of_each_full_window(values, days):
+def test_rolling_mean_equals_the_mean_of_each_window_of_which_nine_tenths_are_known(values, days):
     found = hashrate.rolling_mean(pd.Series(values, dtype=float), days).tolist()
-    slow = [np.mean(values[i - days + 1 : i + 1]) if i >= days - 1 else np.nan for i in range(len(values))]
+    first = next((i for i, value in enumerate(values) if value == value), len(values))
+    slow = []
+    for i in range(len(values)):
+        window = [value for value in values[max(i - days + 1, 0) : i + 1] if value == value]
+        enough = i >= first + days - 1 and 10 * len(window) >= 9 * days
+        slow.append(np.mean(window) if enough else np.nan)
     np.testing.assert_allclose(found, slow, rtol=1e-12, atol=1e-9)
 
 
@@ -108,6 +114,10 @@ def test_errors_of_a_steady_rate_have_their_closed_forms():
         # Fast is half of slow: the gap is (F - P) / (F + P), each with 1/sqrt(30 blocks).
         gap_se = hashrate.hash_ribbons(one)["gap_se"].iloc[-1]
         assert gap_se == pytest.approx((2 * 30 * blocks) ** -0.5, rel=1e-12)
+    holed = without(panel, [-5, -4, -3])  # the mean of 27 days over that of 57
+    assert hashrate.relative_se(holed, 30).iloc[-1] == pytest.approx((130 * 27) ** -0.5, rel=1e-12)
+    ribbon = hashrate.hash_ribbons(holed).iloc[-1]
+    assert ribbon["gap"] == 0 and ribbon["gap_se"] == pytest.approx((1 / 27 - 1 / 57) ** 0.5 * 130**-0.5, rel=1e-12)
 
 
 def test_drawdown_and_its_error_by_hand_and_by_simulation():
@@ -125,14 +135,25 @@ def test_drawdown_and_its_error_by_hand_and_by_simulation():
         assert found == pytest.approx((now / peak).std(), rel=0.05)
 
 
-def test_ribbons_are_those_of_pandas_and_unknown_where_a_window_is_not_full(mined):
-    panel = mined[0].copy()
-    panel.iloc[300, panel.columns.get_loc("hash_rate_ehs")] = np.nan
+@pytest.mark.parametrize(
+    ("missing", "unknown"),
+    [
+        ([300], []),
+        ([300, 301, 310], []),
+        ([300, 301, 302, 310], [*range(310, 330)]),  # of 30 days four are too many, of 60 they are not
+        ([*range(300, 310)], [*range(303, 363)]),
+    ],
+)
+def test_ribbons_are_those_of_pandas_and_unknown_where_over_a_tenth_is_missing(mined, missing, unknown):
+    panel = without(mined[0], missing, "hash_rate_ehs")
     ribbon, rate = hashrate.hash_ribbons(panel), panel["hash_rate_ehs"]
-    fast, slow = rate.rolling(30).mean(), rate.rolling(60).mean()
+    fast, slow = (
+        rate.rolling(days, min_periods=int(0.9 * days)).mean().mask(rate.index < rate.index[days - 1])
+        for days in (30, 60)
+    )
     np.testing.assert_allclose(ribbon[["fast", "slow"]], np.column_stack([fast, slow]), rtol=1e-9)
     np.testing.assert_allclose(ribbon["gap"], fast / slow - 1, atol=1e-12)
-    assert ribbon["inverted"].isna().to_numpy().nonzero()[0].tolist() == [*range(59), *range(300, 360)]
+    assert ribbon["inverted"].isna().to_numpy().nonzero()[0].tolist() == [*range(59), *unknown]
     state = hashrate.ribbon_state(ribbon)
     assert (ribbon["inverted"].isna() == (state == "unknown")).all()
     rising, below = (fast > fast.shift(1)) & (fast > fast.shift(2)) & (fast > fast.shift(3)), fast < slow
@@ -299,6 +320,18 @@ def test_the_record_holds_what_was_known_and_stands_beside_the_estimate(world):
     assert np.isnan(first["record"]) and first["record_n"] == 0
 
 
+@pytest.mark.parametrize("days", [1, 3, 10, 11])
+def test_heights_after_a_hole_are_found_again_at_the_next_adjustment_or_stay_unknown(world, days):
+    whole = world.assign(height=world["block_count"].cumsum()).dropna(subset="difficulty")
+    begin = max(20, whole.index.searchsorted(pd.Timestamp("2010-08-01")))  # in July 2010 a day had up to 600 blocks
+    for first in np.random.default_rng(days).integers(begin, len(whole) - 100, 30):
+        hole = np.isin(np.arange(len(whole)), np.arange(first, first + days))
+        found = block_heights(whole["block_count"].mask(hole), whole["difficulty"].mask(hole))
+        known = found.notna()
+        assert (found[known] == whole["height"][known]).all() and not known[hole].any()
+        assert known[~hole].mean() == 1 if days <= 3 else known[:first].all() and (days < 11 or not known[first:].any())
+
+
 def test_real_adjustments_match_the_list_of_mempool_space(real_panel, data_folder):
     rows = json.loads((data_folder / "mempool_space" / "difficulty-adjustments.json").read_text())
     listed = pd.DataFrame(rows, columns=["time", "height", "listed_difficulty", "ratio"]).sort_values("height")
@@ -326,11 +359,12 @@ def test_a_day_and_a_rig_worked_by_hand():
     assert economics.rigs_under_water(still, 0.05).empty
 
 
-def test_windows_of_money_must_be_full(market):
-    holed = market.copy()
-    holed.loc[holed.index[900], ["price_usd", "revenue_usd"]] = np.nan
+def test_money_is_unknown_on_days_without_a_price_and_where_a_tenth_of_the_year_has_none(market):
+    holed = without(market, range(900, 937), "price_usd", "revenue_usd")
     unknown = economics.puell_multiple(holed).isna().to_numpy().nonzero()[0]
     assert unknown.tolist() == [*range(364), *range(900, 1265)]
+    holed.loc[holed.index[936], "price_usd"] = 1.0
+    assert economics.puell_multiple(holed).isna().to_numpy().nonzero()[0].tolist() == [*range(364), *range(900, 936)]
     assert np.isnan(economics.revenue_usd(holed).iloc[900])  # never filled from coins and price
     derived = economics.revenue_usd(market.assign(revenue_usd=np.nan))
     pd.testing.assert_series_equal(derived, market["revenue_usd"], rtol=1e-12)

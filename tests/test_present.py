@@ -13,7 +13,7 @@ from capitulation.mining.episodes import episodes, runs
 from capitulation.mining.hashrate import hash_ribbons, ribbon_state
 from capitulation.study import present as pr
 from notebook_cells import run_cells
-from panels import steady_panel
+from panels import steady_panel, without
 
 NO_WORD = re.compile(
     r"\b(nan|None|NaT|inf|0 of 0|1 (moment|horizon|time|day|episode|look|recoverie|capitulation)s)\b|–|Warning"
@@ -51,17 +51,18 @@ def state(capitulating):
 
 
 @pytest.mark.parametrize("over_days", [1, 7, 14, 30, 45])
-def test_required_hash_rate_makes_the_means_meet(capitulating, over_days):
-    needed = pr.required_hash_rate(capitulating, 30, 60, over_days)
+@pytest.mark.parametrize("missing", [[], [-3, -35]])
+def test_required_hash_rate_makes_the_means_meet(capitulating, over_days, missing):
+    panel = without(capitulating, missing)
+    needed = pr.required_hash_rate(panel, 30, 60, over_days)
     for factor, sign in ((1.001, 1), (0.999, -1)):
-        rate = np.concatenate([capitulating["hash_rate_ehs"], np.full(over_days, needed * factor)])
-        gap = rate[-30:].mean() / rate[-60:].mean() - 1
+        rate = np.concatenate([panel["hash_rate_ehs"], np.full(over_days, needed * factor)])
+        gap = np.nanmean(rate[-30:]) / np.nanmean(rate[-60:]) - 1
         assert np.sign(gap) == sign and abs(gap) < 0.001
 
 
 def test_required_hash_rate_is_missing_where_it_makes_no_sense(capitulating):
-    holed = capitulating.copy()
-    holed.iloc[-20, holed.columns.get_loc("hash_rate_ehs")] = np.nan
+    holed = without(capitulating, range(-20, -15), "hash_rate_ehs")
     soaring = market(np.concatenate([np.full(59, 1.0), [1e6]]))  # even with no hash rate the fast mean stays on top
     for panel, over_days in ((capitulating, 60), (capitulating.tail(59), 7), (holed, 7), (soaring, 1)):
         assert math.isnan(pr.required_hash_rate(panel, 30, 60, over_days))
@@ -154,21 +155,39 @@ def test_filters_choose_the_past_not_the_present(capitulating):
     assert pr.present_state(expanding, min_depth_z=1000)["comparable"]["days"] == []
 
 
-def test_expansion_has_no_odds_and_simulated_or_stale_data_say_nothing_of_the_present():
+def test_expansion_has_no_odds_and_stale_data_say_nothing_of_the_present():
     state = pr.present_state(market(np.exp(0.002 * np.arange(500))))
     assert state["ribbon_state"] == "expansion" and pr.status_code(state) == 0
-    assert [pr.status_code({**state, name: True}) for name in ("simulated", "stale")] == [12, 12]
+    stale = {**state, "stale": True, "age_days": 247}
+    assert pr.status_code(stale) == 12
+    assert re.search(r": UNKNOWN, .*\b247 days old", pr.status_text(stale).splitlines()[0])
     assert state["days_in_state"] == 441 and state["recovery_odds_30d"] is None and pr.odds_table(state).empty
 
 
 def test_unknown_days_are_named_and_a_run_goes_on_over_them():
     holed = market(np.exp(0.002 * np.arange(170)))
-    holed.loc[holed.index[100], "hash_rate_ehs"] = np.nan
-    early, later = (pr.present_state(holed.iloc[:days]) for days in (140, 170))
+    holed.loc[holed.index[100:107], "hash_rate_ehs"] = np.nan
+    named, about = f"{holed.index[100]:%F} to {holed.index[106]:%F}", {}
+    early, later = (pr.present_state(holed.iloc[:days]) for days in (130, 170))
     assert early["ribbon_state"] == "unknown" and early["days_in_state"] is None and pr.status_code(early) == 12
-    assert "59 of the last 60" in early["unknown_because"] and early["comparable"]["log_returns"] == []
-    assert later["days_in_state"] == 111 and later["days_unknown"] == 60
-    assert "60 days" in pr.facts(later).set_index("quantity").loc["days in state", "uncertainty"]
+    assert "53 of the last 60" in early["unknown_because"] and early["comparable"]["log_returns"] == []
+    assert later["days_in_state"] == 111 and later["days_unknown"] == 57
+    for state in (early, later):
+        about = pr.facts(state).set_index("label").loc["age"]
+        assert named in about["uncertainty"] and named in pr.status_text(state).splitlines()[0]
+    assert "57 days" in about["uncertainty"]
+
+
+def test_a_run_that_begins_after_unknown_days_is_said_to_be_at_least_so_old(whole):
+    ribbon = hash_ribbons(whole)
+    start = runs(ribbon["inverted"])["start"].iloc[3]
+    hole = pd.date_range(start - pd.Timedelta(days=9), start + pd.Timedelta(days=1))
+    panel = without(whole, whole.index.get_indexer(hole)).loc[: start + pd.Timedelta(days=70)]
+    state, certain = pr.present_state(panel), pr.present_state(whole.loc[: panel.index[-1]])
+    assert state["days_in_state"] < certain["days_in_state"] == 71 and state["ribbon_state"] == certain["ribbon_state"]
+    assert state["days_in_state_at_least"] and not certain["days_in_state_at_least"]
+    first = pr.status_text(state).splitlines()[0]
+    assert f"at least day {state['days_in_state']} " in first and f"{hole[0]:%F} to {hole[-1]:%F}" in first
 
 
 def test_the_state_of_a_past_day_is_what_the_whole_history_says_of_it(whole, capitulating):

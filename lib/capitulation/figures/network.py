@@ -17,7 +17,7 @@ from capitulation.figures import style
 from capitulation.figures.style import COLOURS, empty, finish, new_figure, plain_number, styled, tint
 from capitulation.mining.difficulty import halving_days
 from capitulation.study.returns import SINCE
-from capitulation.words import count, day, percent
+from capitulation.words import count, day, exactly, percent
 
 DOT = {"markersize": 6, "zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 
@@ -143,7 +143,7 @@ def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float =
     if len(over):
         title = f"Half of {count(n, 'capitulation')} were over after {over.iloc[0]:.0f} days"
     after = percent(curve.loc[curve["days"] <= 60, "survival"].iloc[-1])
-    alt = f"Falling steps with a {percent(confidence)} band; after 60 days {after} go on."
+    alt = f"Falling steps with a {exactly(confidence)} band; after 60 days {after} go on."
     if age:
         axes.axvline(age, color=COLOURS["ink"], linewidth=1.2, linestyle=(0, (3, 2)))
         axes.text(age, 1.0, f" now: day {age} ", ha="right" if age > reach / 2 else "left", va="top", fontsize=10.5)
@@ -179,7 +179,7 @@ def definitions_timeline(
     style.date_axis(axes, first, last, halving_days(panel))
     style.label_ends(axes, notes)
     now = states[list(labels)].iloc[-1].dropna()
-    episodes_each = f"between {n.min()} and {n.max()} episodes" if n.min() < n.max() else count(n.max(), "episode")
+    episodes_each = count(n.max(), "episode") if n.min() == n.max() else f"{n.min()} to {count(n.max(), 'episode')}"
     title = (
         f"{now.sum()} of {count(len(now), 'definition')} known on {day(last)} {'says' if now.sum() == 1 else 'say'} "
         f"capitulation; since {first.year} they count {episodes_each}"

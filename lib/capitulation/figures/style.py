@@ -231,8 +231,15 @@ def distinct(keys: Mapping[str, Hashable]) -> dict[str, str]:
 
 
 def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, y: Any = None, **look: Any) -> None:
-    """Shade episodes (columns `start`, `end`), ongoing ones to `last`, at full height or at `y`: lower edge, height."""
-    start, end = date2num(episodes["start"]), date2num(episodes["end"].fillna(pd.Timestamp(last)))
+    """Shade episodes (columns `start`, `end`), ongoing ones to `last`, at full height or at `y`: lower edge, height.
+
+    Those of which it is not known whether they go on (columns `ongoing`, `days`) end with their last known day.
+    """
+    ends = episodes["end"]
+    if "ongoing" in episodes:
+        lasted = episodes["start"] + pd.to_timedelta(episodes["days"], unit="D")
+        ends = ends.fillna(lasted.where(episodes["ongoing"].isna()))
+    start, end = date2num(episodes["start"]), date2num(ends.fillna(pd.Timestamp(last)))
     options = {"color": COLOURS["capitulation_shade"], "linewidth": 0.6, "zorder": 0, **look}
     if y is None:
         options["transform"] = axes.get_xaxis_transform()

@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
+from capitulation.data.panel import BLOCKS_PER_DAY, RETARGET_BLOCKS
 from capitulation.paths import reference_folder
 
-RETARGET_BLOCKS = 2016
 TARGET_BLOCK_SECONDS = 600
 SECONDS_PER_DAY = 86_400
-BLOCKS_PER_DAY = SECONDS_PER_DAY / TARGET_BLOCK_SECONDS
 HASHES_PER_DIFFICULTY = 2**32
 HASHES_PER_EXAHASH = 1e18
 HALVING_BLOCKS = 210_000
@@ -147,7 +146,8 @@ def next_adjustment_history(panel: pd.DataFrame, confidence: float = 0.95) -> pd
     luck = [np.log(np.where(left > 0, betaincinv(found, np.maximum(left, 1), p), 1.0) / part) for p in (1 - tail, tail)]
     short, long = np.hypot(luck, spread)
     epoch = elapsed / part * np.exp([np.zeros(len(panel)), -short, long])  # days: likely, short, long
-    ahead = pd.to_timedelta(np.ravel(np.floor(np.maximum(epoch - elapsed, 0) + elapsed / found) + 1), unit="D")
+    wait = np.clip(epoch - elapsed, 0, 36_525)  # a century stands for any longer one, which no date can hold
+    ahead = pd.to_timedelta(np.ravel(np.floor(wait + elapsed / found) + 1), unit="D")
     dates = np.reshape(np.tile(panel.index, 3) + ahead, epoch.shape)
     # The consensus code measures from an epoch's first block to its last: one interval fewer than blocks.
     measured = epoch * (RETARGET_BLOCKS - 1) / RETARGET_BLOCKS

@@ -1,7 +1,7 @@
 """From any daily state to a table of episodes, their anchors and their clusters.
 
 Days are not events: a capitulation of seventy days is one observation. A day of unknown state neither starts nor ends
-an episode, which goes on over it.
+an episode, which goes on over it; `days_unknown` says how many such days its start, its end and its being one hang on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def runs(state: pd.Series) -> pd.DataFrame:
     """Runs of days in the state: columns episode (1, 2, …), start, end (missing while ongoing), ongoing, days.
 
     `state`: boolean, daily index; <NA> days are passed over. `end` is the first known day out of the state,
-    days = end - start; for an ongoing one last day - start + 1. Raises `InputError` where `state` is not boolean.
+    days = end - start; without one last known day - start + 1. `ongoing` (boolean) is <NA> where the state of the
+    last day is, as it may have ended. Raises `InputError` where `state` is not boolean.
     """
     if not isinstance(state.index, pd.DatetimeIndex):
         raise InputError("a state needs an index of days")
@@ -39,8 +40,9 @@ def runs(state: pd.Series) -> pd.DataFrame:
     edge = np.diff(known.to_numpy(bool).astype("int8"), prepend=0)
     table = pd.DataFrame({"start": pd.Series(known.index[edge == 1]), "end": pd.Series(known.index[edge == -1])})
     table.insert(0, "episode", np.arange(1, len(table) + 1))
-    until = table["end"].fillna(state.index.max() + ONE_DAY)
-    return table.assign(ongoing=table["end"].isna(), days=(until - table["start"]).dt.days)
+    last, opened = known.index.max(), table["end"].isna()
+    ongoing = pd.arrays.BooleanArray(opened.to_numpy(), opened.to_numpy() & (last != state.index.max()))
+    return table.assign(ongoing=ongoing, days=(table["end"].fillna(last + ONE_DAY) - table["start"]).dt.days)
 
 
 def bridged(ribbon: pd.DataFrame, max_days: int = 2, max_errors: float = 1.0) -> pd.Series:
@@ -76,16 +78,16 @@ def buy_dates(
     """Buy day of each episode by Edwards' rule, index as `episodes`; missing where none.
 
     The first day from the recovery on, before the next start, on which the fast mean of price lies above the slow one;
-    none where the slow window that ends on the recovery holds no price at all, since then there was none to wait for.
+    none where one of them is unknown on a day before, since then nobody knows which day was the first.
     """
-    price = panel["price_usd"]
-    above = (rolling_mean(price, price_fast_days) > rolling_mean(price, price_slow_days)).to_numpy()
-    crossed = np.append(np.flatnonzero(above), len(panel))
+    fast, slow = (rolling_mean(panel["price_usd"], days) for days in (price_fast_days, price_slow_days))
+    above, unknown = (fast > slow).to_numpy(), (fast.isna() | slow.isna()).to_numpy()
+    decided = np.append(np.flatnonzero(above | unknown), len(panel))
     start, begin = _spans(panel.index, episodes)
     stop = np.append(start[1:], len(panel))[: len(start)]
-    first = crossed[np.searchsorted(crossed, begin)]
-    priced = np.append(price.notna().rolling(price_slow_days, min_periods=1).sum() > 0, False)
-    days = panel.index.append(pd.DatetimeIndex([pd.NaT]))[np.where((first < stop) & priced[begin], first, len(panel))]
+    first = decided[np.searchsorted(decided, begin)]
+    bought = (first < stop) & np.append(above, False)[first]
+    days = panel.index.append(pd.DatetimeIndex([pd.NaT]))[np.where(bought, first, len(panel))]
     return pd.Series(days.as_unit(panel.index.unit), index=episodes.index, name="buy_date")
 
 
@@ -117,9 +119,10 @@ def episodes(
     Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state (fraction),
     depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest (fraction); price_start and
     price_end (USD); negative_retargets, difficulty cuts from the start to the day before the end; era (year of the
-    halving); buy_date (`buy_dates`). Missing where not known. Episodes shorter than `min_days`, or less than
-    `min_depth_z` standard errors deep, are left out (known at the recovery, not at the start); the others keep their
-    numbers, and one left out still ends the buy window of the one before.
+    halving); buy_date (`buy_dates`); days_unknown, the days of unknown state in it and right before it, by which its
+    start and end may be off, and over which two may have become one. Missing where not known. Episodes shorter than
+    `min_days`, or less than `min_depth_z` standard errors deep, are left out (known at the recovery, not at the start);
+    the others keep their numbers, and one left out still ends the buy window of the one before.
 
     >>> found = episodes(panel["price_usd"] < 0.9 * panel["price_usd"].shift(30), panel)
     >>> bool((found["end"] > found["start"])[~found["ongoing"]].all())
@@ -136,8 +139,18 @@ def episodes(
         at = [a + np.nanargmin(span) if np.isfinite(span).any() else len(of) for a, span in spans]
         return np.append(of, np.nan)[np.array(at, dtype=int)]
 
-    changes = adjustments(panel)
-    cuts = np.append(0, panel.index.isin(changes.loc[changes["change"] < 0, "date"]).cumsum())
+    def within(days: np.ndarray, since: np.ndarray) -> np.ndarray:
+        """How many of the marked days lie in each episode, counted from the positions `since`."""
+        running = np.append(0, days.cumsum())
+        return running[stop] - running[since]
+
+    changes, height, unknown = adjustments(panel), panel["height"], state.reindex(panel.index).isna().to_numpy()
+    cut, unclear = (
+        panel.index.isin(changes["date"][marked]) for marked in (changes["change"] < 0, changes["change"].isna())
+    )
+    cuts = pd.array(within(cut, start), "Int64")
+    cuts[within(unclear | height.isna().to_numpy(), start) > 0] = pd.NA
+    last_known = np.append(-1, np.maximum.accumulate(np.where(unknown, -1, np.arange(len(panel)))))
     depth_z = lowest(gap, gap_z)
     table = table.assign(
         depth=lowest(gap, gap),
@@ -146,9 +159,10 @@ def episodes(
         hash_rate_drawdown=lowest(fallen, fallen),
         price_start=price.reindex(table["start"]).to_numpy(),
         price_end=price.reindex(table["end"]).to_numpy(),
-        negative_retargets=cuts[stop] - cuts[start] if panel["height"].notna().any() else np.nan,
+        negative_retargets=cuts,
         era=era_of(table["start"], panel).to_numpy(),
         buy_date=buy_dates(panel, table, price_fast_days, price_slow_days),
+        days_unknown=within(unknown, last_known[start] + 1),
     )
     kept = (table["days"] >= min_days) & ((table["depth_z"] <= -min_depth_z) | (min_depth_z == 0))
     return table[kept].reset_index(drop=True)

@@ -2,9 +2,10 @@
 
 Blocks arrive as a Poisson process, so a day's hash rate h = c D B (difficulty D known, B blocks counted) has variance
 (c D)^2 E[B], estimated by h^2 / B; days are independent given the true rate, and the rest is the delta method. Results
-have the panel's index `date`, rates in EH/s, and means over full windows only, each summed afresh, so that none depends
-on a later day nor on where the panel starts. Hash Ribbons: Charles Edwards, "Hash Ribbons & Bitcoin Bottoms", Capriole
-Investments, 2019; the gap's error is our own.
+have the panel's index `date` and rates in EH/s. Every mean is summed afresh, so that none depends on a later day nor on
+where the panel starts; it stands for its window with up to a tenth of the days missing, and its error, which comes from
+the blocks of the known days, grows accordingly. Hash Ribbons: Charles Edwards, "Hash Ribbons & Bitcoin Bottoms",
+Capriole Investments, 2019; the gap's error is our own.
 """
 
 from __future__ import annotations
@@ -15,20 +16,37 @@ import pandas as pd
 from capitulation.errors import InputError
 from capitulation.mining.difficulty import BLOCKS_PER_DAY, hash_rate_ehs
 
+KNOWN_SHARE = 0.9  # of a window: with fewer days its mean is not known
 
-def _window_sums(series: pd.Series, days: int) -> np.ndarray:
-    """Sum of the last `days` values on each day; NaN where the window is not full or holds a missing one."""
-    padded = np.append(np.full(days, np.nan), series.to_numpy("float64"))
-    return np.lib.stride_tricks.sliding_window_view(padded, days)[1:].sum(axis=1)
+
+def _windows(series: pd.Series, days: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the known ones of the last `days` values on each day; a missing sum where too few are known.
+
+    A window is known with nine tenths of its values, the first of the series not before it.
+    """
+    values = series.to_numpy("float64")
+    known = np.isfinite(values)
+    padded = np.append(np.zeros(days), np.where(known, values, 0.0))
+    sums = np.lib.stride_tricks.sliding_window_view(padded, days)[1:].sum(axis=1)
+    running = np.append(np.zeros(days), known.cumsum())
+    n = running[days:] - running[:-days]
+    full = np.arange(len(values)) >= (known.argmax() + days - 1 if known.any() else np.inf)
+    return np.where(full & (n >= KNOWN_SHARE * days), sums, np.nan), n
 
 
 def rolling_mean(series: pd.Series, days: int) -> pd.Series:
-    """Mean of the last `days` values, this day included; missing unless all are known. Unit and index of `series`.
+    """Mean of the last `days` values, this day included; unit and index of `series`.
+
+    Up to a tenth of them may be missing, then it is the mean of the others; with more, and before the first full
+    window of the series, it is missing.
 
     >>> rolling_mean(pd.Series([1.0, 2.0, 6.0]), 2).tolist()
     [nan, 1.5, 4.0]
+    >>> rolling_mean(pd.Series([1.0] * 9 + [None, 2.0]), 10).tolist()[-2:]
+    [1.0, 1.1111111111111112]
     """
-    return pd.Series(_window_sums(series, days) / days, index=series.index, name=series.name)
+    total, n = _windows(series, days)
+    return pd.Series(total / n, index=series.index, name=series.name)
 
 
 def growth(series: pd.Series, days: int, mean_days: int = 30) -> pd.Series:
@@ -50,14 +68,15 @@ def daily_variance(panel: pd.DataFrame) -> pd.Series:
     return (rate**2 / blocks.where(blocks > 0)).mask(rate == 0, 0.0).rename("variance")
 
 
-def _sums(panel: pd.DataFrame, days: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hash rate and its variance, summed over the last `days` days."""
-    return _window_sums(panel["hash_rate_ehs"], days), _window_sums(daily_variance(panel), days)
+def _sums(panel: pd.DataFrame, days: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hash rate and its variance, summed over the known ones of the last `days` days, and their number."""
+    (total, n), (variance, _) = (_windows(values, days) for values in (panel["hash_rate_ehs"], daily_variance(panel)))
+    return total, variance, n
 
 
 def relative_se(panel: pd.DataFrame, days: int) -> pd.Series:
     """Error of the `days`-day mean hash rate (fraction): sqrt(sum h^2/B) / sum h, at 144 blocks 1/sqrt(144 days)."""
-    total, variance = _sums(panel, days)
+    total, variance, _ = _sums(panel, days)
     return pd.Series(np.sqrt(variance) / np.where(total > 0, total, np.nan), index=panel.index, name="relative_se")
 
 
@@ -74,22 +93,22 @@ def drawdown_se(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
     Squared: r^2 (se_now^2 + se_peak^2 - 2 cov), r = mean/peak, cov the variance of the days in both windows over the
     product of both sums. That the peak was chosen for being high is not in it.
     """
-    total, var = _sums(panel, mean_days)
-    at = np.arange(len(total))
-    fresh = total > np.fmax.accumulate(np.append(-np.inf, total))[:-1]  # a new peak, its first occurrence
+    total, var, n = _sums(panel, mean_days)
+    at, mean = np.arange(len(total)), total / np.maximum(n, 1)
+    fresh = mean > np.fmax.accumulate(np.append(-np.inf, mean))[:-1]  # a new peak, its first occurrence
     peak = np.maximum.accumulate(np.where(fresh, at, 0))
     sums = np.append(0.0, daily_variance(panel).fillna(0.0).cumsum())
     shared = np.clip(sums[peak + 1] - sums[np.maximum(at + 1 - mean_days, 0)], 0, None)
     with np.errstate(invalid="ignore", divide="ignore"):
         squared = var / total**2 + var[peak] / total[peak] ** 2 - 2 * shared / (total * total[peak])
-        se = np.where(fresh, 0.0, total / total[peak] * np.sqrt(np.clip(squared, 0, None)))
+        se = np.where(fresh, 0.0, mean / mean[peak] * np.sqrt(np.clip(squared, 0, None)))
     return pd.Series(np.where(total > 0, se, np.nan), index=panel.index, name="hash_rate_drawdown_se")
 
 
 def hash_ribbons(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) -> pd.DataFrame:
     """Columns fast, slow (EH/s); gap = fast/slow - 1, its error gap_se (fractions), gap_z = gap / gap_se; inverted.
 
-    inverted: fast < slow, boolean, <NA> unless both windows are full. gap_se counts days of both windows once: one EH/s
+    inverted: fast < slow, boolean, <NA> unless both means are known. gap_se counts days of both windows once: one EH/s
     more in the fast window moves g = fast/slow by g (1/sum_fast - 1/sum_slow), in the slow one alone by -g / sum_slow;
     1.08 % at a steady rate, 30 over 60 days. Raises `InputError` unless 0 < fast_days < slow_days.
 
@@ -98,9 +117,9 @@ def hash_ribbons(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) 
     """
     if not 0 < fast_days < slow_days:
         raise InputError(f"fast_days={fast_days} must be positive and smaller than slow_days={slow_days}")
-    (sum_fast, var_fast), (sum_slow, var_slow) = _sums(panel, fast_days), _sums(panel, slow_days)
-    fast, slow = sum_fast / fast_days, sum_slow / slow_days
+    (sum_fast, var_fast, n_fast), (sum_slow, var_slow, n_slow) = _sums(panel, fast_days), _sums(panel, slow_days)
     with np.errstate(invalid="ignore", divide="ignore"):
+        fast, slow = sum_fast / n_fast, sum_slow / n_slow
         gap = np.where(slow > 0, fast / slow - 1, np.nan)
         slow_alone = (1 / sum_slow) ** 2 * np.clip(var_slow - var_fast, 0, None)
         se = fast / slow * np.sqrt((1 / sum_fast - 1 / sum_slow) ** 2 * var_fast + slow_alone)

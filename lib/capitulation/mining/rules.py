@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from capitulation.errors import InputError, one_line
+from capitulation.errors import InputError, nearest, one_line
 from capitulation.mining.difficulty import adjustments
 from capitulation.mining.economics import economics, fleet, puell_multiple
 from capitulation.mining.hashrate import drawdown, growth, hash_ribbons, rolling_mean
@@ -220,8 +219,8 @@ def refuse_unknown(given: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in given:
         if name not in known:
-            near = get_close_matches(str(name), known, 1) or [", ".join(known)]
-            raise InputError(f"unknown name {one_line(name, 60)!r}; nearest known: {near[0]}")
+            meant = nearest(str(name), known) or f"known are: {', '.join(known)}"
+            raise InputError(f"unknown name {one_line(name, 60)!r}; {meant.strip()}")
 
 
 def rule_state(panel: pd.DataFrame, name: str, **settings: Any) -> pd.Series:

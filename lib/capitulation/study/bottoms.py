@@ -2,7 +2,7 @@
 
 A bottom is known only when the days after it are: everything here looks forward on purpose and enters no signal. A
 price is a Series on a daily index without gaps, NaN = missing; days after its last known value are still to come. A
-lowest close may rest on a window in which a tenth of the closes is missing, not more.
+lowest close may rest on a window in which a tenth of the closes is missing, not more; it begins with the first price.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from capitulation.mining.episodes import ALL_AND_EACH, n_effective, of_grade
+from capitulation.mining.hashrate import KNOWN_SHARE
 from capitulation.study.chance import max_rotation_test, rotation_test
 from capitulation.study.returns import SINCE, event_marks
 
@@ -23,9 +24,9 @@ LOW_WINDOWS = ((90, 180), (180, 180))  # days over which a close was the lowest,
 
 def _lows(price: pd.Series, before: int, after: int) -> tuple[pd.Series, pd.Series]:
     """Lowest close of the last `before` days, today's included, and of the next `after` days, where they are known."""
-    known = price[: price.last_valid_index()].astype("float64")
-    past, future = (known.rolling(days, min_periods=ceil(0.9 * days)).min() for days in (before, after))
-    return past.reindex(price.index), future.shift(-after).reindex(price.index)
+    known = price[price.first_valid_index() : price.last_valid_index()].astype("float64")
+    past, future = (known.rolling(days, min_periods=ceil(KNOWN_SHARE * days)).min() for days in (before, after))
+    return past.iloc[before - 1 :].reindex(price.index), future.shift(-after).reindex(price.index)
 
 
 def market_bottoms(price: pd.Series, around: int = AROUND_DAYS, since: str = SINCE) -> pd.DatetimeIndex:

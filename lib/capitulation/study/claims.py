@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
@@ -19,7 +21,8 @@ from ruamel.yaml.error import YAMLError
 from capitulation.errors import DataError, one_line
 from capitulation.paths import reference_folder
 from capitulation.study.chance import LEVEL
-from capitulation.words import day
+from capitulation.study.returns import SINCE
+from capitulation.words import day, stretches
 
 REPRODUCED, CONTRADICTED = "reproduced", "contradicted"
 CHANCE, NOT_TESTABLE = "not distinguishable from chance", "not testable with free data"
@@ -92,10 +95,25 @@ def read_claims(path: Path | None = None) -> tuple[Claim, ...]:
     return tuple(claims[number] for number in sorted(claims))
 
 
-def measure_claim(claim: Claim, panel: pd.DataFrame, function: Callable[..., Measured], again: bool) -> Measured:
+def _not_known(claim: Claim, past: pd.DataFrame, since: str) -> str:
+    """Days without price or hash rate from 60 before the first day that the claim names (else `since`) on, in words."""
+    first = pd.Timestamp(min(re.findall(r"\d{4}-\d\d-\d\d", str(claim.parameters)), default=since or past.index[0]))
+    parts = []
+    for column, name in (("price_usd", "price"), ("hash_rate_ehs", "hash rate")):
+        known = past.get(column, pd.Series(np.nan, past.index)).notna()
+        missing = past.index[~known & known.cummax() & (past.index >= first - pd.Timedelta(days=60))]
+        parts += [f"{name} on {stretches(missing)}"] if len(missing) else []
+    return f" Missing in these data: {'; '.join(parts)}." if parts else ""
+
+
+def measure_claim(
+    claim: Claim, panel: pd.DataFrame, function: Callable[..., Measured], again: bool, since: str = SINCE
+) -> Measured:
     """`function(past, panel, **claim.parameters)`, where `past` ends on the last day that the claim could know.
 
-    With `again` the same is measured on all of `panel`, for `since`. What cannot be shown becomes "not testable".
+    With `again` the same is measured on all of `panel`, for `since` of the result. What cannot be shown becomes "not
+    testable". The reason names the days without price or hash rate, since the argument `since` where the claim names no
+    day of its own.
     """
     first, last = panel.index[0], panel.index[-1]
     as_of = pd.Timestamp(claim.as_of or last)
@@ -103,10 +121,13 @@ def measure_claim(claim: Claim, panel: pd.DataFrame, function: Callable[..., Mea
         end = f"end on {day(last)}, before the claim's own data ({day(as_of)})"
         begin = f"begin on {day(first)}, after the claim's own"
         return Measured("not measured", NOT_TESTABLE, f"The data {end if as_of > last else begin}.")
+    past = panel.loc[:as_of]
+    missing = _not_known(claim, past, since)
     try:
-        found = function(panel.loc[:as_of], panel, **claim.parameters)
+        found = function(past, panel, **claim.parameters)
     except NotMeasurable as reason:
-        return Measured("not measured", NOT_TESTABLE, f"The data cannot show it: {reason}.")
+        return Measured("not measured", NOT_TESTABLE, f"The data cannot show it: {reason}.{missing}")
+    found = found._replace(reason=found.reason + missing)
     if not again or as_of == last:
         return found
     try:

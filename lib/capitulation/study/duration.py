@@ -20,9 +20,10 @@ from capitulation.study.returns import SINCE
 def lifetimes(episodes: pd.DataFrame, after: int = 0) -> pd.DataFrame:
     """Observed lengths beyond `after` days, `time` and `ended`, of the episodes (`days`, `ongoing`) that lasted longer.
 
-    One still running on its d-th day lasts d days or more; "censored at t" means "longer than t", so its time is d - 1.
+    One still running on its d-th day lasts d days or more; "censored at t" means "longer than t", so its time is d - 1;
+    one of which nobody knows whether it is still running counts the same.
     """
-    ongoing = episodes["ongoing"].astype(bool)
+    ongoing = episodes["ongoing"].astype("boolean").fillna(True).to_numpy(bool)
     sample = pd.DataFrame({"time": episodes["days"].astype(float) - ongoing - after, "ended": ~ongoing})
     return sample[sample["time"] > 0]
 
@@ -93,14 +94,15 @@ def relapse(
     within: Iterable[int] = (14, 30, 90),
     since: str = SINCE,
     confidence: float = 0.95,
+    unknown: Iterable[pd.Timestamp] = (),
 ) -> pd.DataFrame:
     """How often a recovery was not the end: the next capitulation started at most k days after it (relapse.csv).
 
     `episodes`: one rule's (`start`, `end`, `grade`). Counted are recoveries since `since` whose k days are all known,
-    `last_day` being the last day of known state: an early relapse alone would enter the shares of young recoveries and
-    no others. Columns: within_days k; grade (all, then each of `GRADES`) of the episode that ended; n; relapsed; share,
-    with the exact binomial interval low, high (Clopper and Pearson 1934), which takes recoveries as independent;
-    missing without any.
+    `last_day` being the last day of known state and `unknown` days before it whose state is not known: an early relapse
+    alone would enter the shares of recoveries whose k days are not known, and no others. Columns: within_days k; grade
+    (all, then each of `GRADES`) of the episode that ended; n; relapsed; share, with the exact binomial interval low,
+    high (Clopper and Pearson 1934), which takes recoveries as independent; missing without any.
 
     >>> days = pd.to_datetime(["2020-01-01", "2020-02-01", "2020-02-20", "2020-06-01"])
     >>> found = pd.DataFrame({"start": days[::2], "end": days[1::2], "grade": "real"})
@@ -109,8 +111,10 @@ def relapse(
     """
     ended, rows = episodes["end"] >= (since or "1900"), []
     gap = (episodes["start"].shift(-1) - episodes["end"]).dt.days
+    holes = np.append(pd.DatetimeIndex(unknown).to_numpy("datetime64[ns]"), np.datetime64("NaT"))
+    until_hole = (holes[holes[:-1].searchsorted(episodes["end"], side="right")] - episodes["end"]).dt.days
     for days in map(int, within):
-        known = ended & ((last_day - episodes["end"]).dt.days >= days)
+        known = ended & ((last_day - episodes["end"]).dt.days >= days) & ~(until_hole <= days)
         for grade in ALL_AND_EACH:
             own = gap[of_grade(episodes[known], grade).index]
             rows.append((days, grade, len(own), int((own <= days).sum())))

@@ -17,12 +17,19 @@ import pandas as pd
 from capitulation.mining.difficulty import next_adjustment
 from capitulation.mining.economics import economics, rigs_under_water
 from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
-from capitulation.mining.hashrate import drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
+from capitulation.mining.hashrate import (
+    KNOWN_SHARE,
+    drawdown,
+    drawdown_se,
+    hash_ribbons,
+    ribbon_state,
+    rolling_mean,
+)
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import recovery_odds, relapse
 from capitulation.study.events import HORIZONS, by_grade
 from capitulation.study.returns import SINCE, event_marks, outcomes
-from capitulation.words import count, p_text, percent, signed
+from capitulation.words import count, exactly, p_text, percent, signed, stretches
 
 State = Mapping[str, Any]
 
@@ -50,16 +57,19 @@ STATE_COLOURS = {"expansion": GREEN, "capitulation": RED, "recovering": "\x1b[33
 def required_hash_rate(panel: pd.DataFrame, fast_days: int, slow_days: int, over_days: int) -> float:
     """Mean hash rate (EH/s) over the next `over_days` days at which both means meet on the last of them.
 
-    With F and S the sums of the last fast - k and slow - k known days, k = over_days, it solves (F + min(k, fast) * H)
-    / fast = (S + k * H) / slow for H. Missing where a needed day is, k reaches slow, or no positive hash rate does it.
+    With F and S the sums of the last fast - k and slow - k days, k = over_days, it solves (F + min(k, fast) * H) / fast
+    = (S + k * H) / slow for H; of days that are missing neither sum nor number is counted. Missing where k reaches
+    slow, no positive hash rate does it, or over a tenth of a window is.
     """
-    rate = panel["hash_rate_ehs"].to_numpy(dtype=float)
-    if over_days >= slow_days or len(rate) < slow_days:
-        return math.nan
-    fast_sum = rate[len(rate) - max(fast_days - over_days, 0) :].sum()
-    slow_sum = rate[len(rate) - (slow_days - over_days) :].sum()
-    weight = min(over_days, fast_days) / fast_days - over_days / slow_days
-    needed = (slow_sum / slow_days - fast_sum / fast_days) / weight
+    sums, shares = [], []
+    for days in (fast_days, slow_days):
+        rate, ahead = panel["hash_rate_ehs"].tail(max(days - over_days, 0)), min(over_days, days)
+        n = rate.count() + ahead
+        if over_days >= slow_days or len(panel) < slow_days or n < KNOWN_SHARE * days:
+            return math.nan
+        sums.append(rate.sum() / n)
+        shares.append(ahead / n)
+    needed = (sums[1] - sums[0]) / (shares[0] - shares[1])
     return float(needed) if needed > 0 else math.nan
 
 
@@ -84,6 +94,23 @@ def _grades(ribbon: pd.DataFrame, past: pd.DataFrame, capitulating: bool) -> lis
     return grade(pd.Series(lowest, dtype=float)).tolist()
 
 
+def _unknown_days(panel: pd.DataFrame, state: pd.Series, start: Any, slow_days: int) -> dict[str, Any]:
+    """What is not known of the run since `start` (missing where the last day's state is), and which hash rates lack."""
+    rate, known = panel["hash_rate_ehs"], pd.notna(start)
+    given, first = rate.tail(slow_days).count(), panel.index[-min(slow_days, len(panel))]
+    within, before = (state[start:].isna().sum(), state[: start - ONE_DAY]) if known else (None, state[:0])
+    at_least = known and (before.empty or pd.isna(before.iloc[-1]))
+    if at_least or within:
+        first = (before.last_valid_index() or panel.index[0]) - slow_days * ONE_DAY
+    return {
+        "days_unknown": within,
+        "days_in_state_at_least": bool(at_least),
+        "unknown_because": None if known else f"hash rate is known on {given} of the last {slow_days} days",
+        "hash_rate_days_missing": slow_days - given,
+        "hash_rate_missing_on": stretches(panel.index[rate.isna() & (panel.index >= first)]),
+    }
+
+
 def present_state(
     panel: pd.DataFrame,
     *,
@@ -100,15 +127,17 @@ def present_state(
 ) -> dict[str, Any]:
     """state.json: the present in JSON types, missing values as None; fractions, not percents.
 
-    Of the keys these do not explain themselves: `days_in_state` (recovering days belong to the capitulation) and
-    `days_unknown` (of these), `gap_history` (last 60 days), `hash_rate_ehs` (fast mean), `hash_rate_drawdowns` by
+    Of the keys these do not explain themselves: `days_in_state` (recovering days belong to the capitulation),
+    `days_unknown` (of these) and `days_in_state_at_least` (whether it may have begun earlier, as the state of the day
+    before is unknown), `gap_history` (last 60 days), `hash_rate_ehs` (fast mean), `hash_rate_drawdowns` by
     length of mean, `hashprice` (USD per PH/s and day), `recovery_odds_30d` and so on (None outside a capitulation),
     `required_hash_rate_ehs` by days ahead, `comparable` (what followed when earlier runs of the state were as old:
     `log_returns` beside any day; `by_grade` in simple returns and own-era excess, as `events.by_grade`; words speak of
     the horizon nearest to `primary_days`), `grade` (of the capitulation so far, in an expansion of the one it ended),
     `relapse` (rows of `duration.relapse`), `relapse_ahead` (in the first 90 days of an expansion: of earlier recoveries
     of its grade that held as long, how many relapsed within 90 days), `hash_rate_days_missing` (of the slow window),
-    `last_known` (day, of some inputs).
+    `hash_rate_missing_on` (these and those on which unknown days of the run hang, in words), `last_known` (day, of some
+    inputs).
 
     `min_days` and `min_depth_z` choose the past episodes from which odds, relapses and comparable moments come (an
     expansion counts where the episode before it does); they look at whole episodes, the present one is never left out.
@@ -139,7 +168,8 @@ def present_state(
     if len(moments):
         graded = by_grade(panel, moments, horizons, lag, since, confidence=confidence, anchors={"moment": "day"})
         graded = graded.drop(columns="anchor")
-    again = relapse(kept, ribbon["inverted"].last_valid_index() or pd.NaT, since=since, confidence=confidence)
+    last_day, dark = ribbon["inverted"].last_valid_index() or pd.NaT, ribbon.index[ribbon["inverted"].isna()]
+    again = relapse(kept, last_day, since=since, confidence=confidence, unknown=dark)
     odds = dict.fromkeys([*chain(*ODDS.values()), "recovery_odds_n_at_risk"])
     if capitulating:
         table = recovery_odds(kept, now["days"], ODDS, confidence)
@@ -154,15 +184,14 @@ def present_state(
     coming = {key.replace("change_", ""): value for key, value in next_adjustment(panel, confidence, since).items()}
     history, rigs = economics(panel.tail(400)), rigs_under_water(panel.tail(30), power_price_usd_kwh)
     money, inputs = history.iloc[-1], panel[["price_usd", "hash_rate_ehs", "height"]]
-    under, filled = rigs["under_water"].astype(bool), panel["hash_rate_ehs"].tail(slow_days).notna().sum()
+    under = rigs["under_water"].astype(bool)
     state = {
         "as_of": panel.index[-1],
         "price_usd": panel["price_usd"].iloc[-1],
         "ribbon_state": name,
         "state_since": now["start"],
         "days_in_state": now["days"],
-        "days_unknown": in_state.loc[now["start"] :].isna().sum() if known else None,
-        "unknown_because": None if known else f"hash rate is known on {filled} of the last {slow_days} days",
+        **_unknown_days(panel, ribbon["inverted"], now["start"], slow_days),
         **last[["gap", "gap_se", "gap_z"]],
         "gap_history": ribbon["gap"].tail(HISTORY_DAYS).tolist(),
         "hash_rate_ehs": last["fast"],
@@ -196,7 +225,6 @@ def present_state(
         "grade": now["grade"],
         "relapse": again.to_dict("records"),
         "relapse_ahead": ahead,
-        "hash_rate_days_missing": slow_days - filled,
         "last_known": {column: inputs[column].last_valid_index() for column in inputs}
         | {"hashprice": history["hashprice_usd_ph_day"].last_valid_index()},
     }
@@ -215,6 +243,11 @@ def hash_rate_text(ehs: float | None) -> str:
         return DASH
     value, unit = next(((ehs * k, name) for name, k in HASH_RATES.items() if ehs * k >= 1), (ehs * 1e9, "GH/s"))
     return _number(value, unit)
+
+
+def at_least(state: State) -> str:
+    """What stands before a number of days in the state that may be more."""
+    return "at least " if state["days_in_state_at_least"] else ""
 
 
 def shown_moments(state: State) -> pd.DataFrame:
@@ -254,18 +287,21 @@ def facts(state: State) -> pd.DataFrame:
     text (both).
     """
     unknown, age, rigs, coming = map(state.get, ("days_unknown", "days_in_state", "fleet", "next_retarget"))
-    level, no_state = f"{percent(state['confidence'])} interval", state["unknown_because"] or ""
+    level, no_state = f"{exactly(state['confidence'])} interval", state["unknown_because"] or ""
 
     def last_known(name: str, what: str) -> str:
         day = state["last_known"][name]
         return f"last known on {day}" if day else f"the data have no {what}"
 
-    since = f"since {state['state_since']}" if state["state_since"] else ""
+    since = f"since {state['state_since']}" + " or earlier" * state["days_in_state_at_least"] if age else ""
     since += f", {count(unknown, 'day')} of these not known" if unknown else ""
+    if state["hash_rate_missing_on"]:
+        holes = f"hash rate missing on {state['hash_rate_missing_on']}"
+        since, no_state = f"{since}; {holes}" if since else "", f"{no_state}; {holes}" if no_state else ""
     gap_error = f"standard error {percent(state['gap_se'], 2)}, z {signed(state['gap_z'], 1)}"
     rows = [  # label, quantity, value, uncertainty, why a value is not known (the row is left out without a reason)
         ("state", "ribbon state", state["ribbon_state"], "", ""),
-        ("age", "days in state", DASH if age is None else str(age), since, no_state),
+        ("age", "days in state", DASH if age is None else f"{at_least(state)}{age}", since, no_state),
         ("price", "", _number(state["price_usd"], "USD", ".4g"), "", last_known("price_usd", "price")),
         ("gap", "gap between the means", percent(state["gap"], 2, True), gap_error, no_state),
     ]
@@ -351,8 +387,8 @@ def odds_table(state: State) -> pd.DataFrame:
 
 
 def status_code(state: State) -> int:
-    """Exit code for scripts: 0 expansion, 10 capitulation, 11 recovering, 12 unknown, `simulated` or `stale` data."""
-    return EXIT_CODES["unknown" if state.get("simulated") or state.get("stale") else state["ribbon_state"]]
+    """Exit code for scripts: 0 expansion, 10 capitulation, 11 recovering, 12 unknown, as with `stale` data."""
+    return EXIT_CODES["unknown" if state.get("stale") else state["ribbon_state"]]
 
 
 def status_text(state: State, colour: bool = False) -> str:
@@ -362,8 +398,11 @@ def status_text(state: State, colour: bool = False) -> str:
     (sentences on the data) may be added. ANSI colours where `colour`.
     """
     table, name = facts(state), state["ribbon_state"]
+    age = state["days_in_state"] and f"{at_least(state)}day {state['days_in_state']}"
+    age = " ".join(filter(None, (age, table["uncertainty"][1])))
+    if state.get("stale"):
+        age, name = f"the data are {state['age_days']:.0f} days old ({name} then, {age})", "unknown"
     shown = f"{STATE_COLOURS[name]}{BOLD}{name.upper()}{RESET}" if colour else name.upper()
-    age = f"day {table['value'][1]} {table['uncertainty'][1]}" if state["days_in_state"] else state["unknown_because"]
     gaps = pd.Series(state["gap_history"], dtype=float)
     heights = (gaps - gaps.min()) / ((gaps.max() - gaps.min()) or 1.0) * (len(BARS) - 1)
     bars = [" " if math.isnan(height) else BARS[round(height)] for height in heights]

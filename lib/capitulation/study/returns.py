@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from capitulation.words import count, stretches
+
 SINCE = "2014-01-01"
 RUN_UP_DAYS = 365
 MIN_YARDSTICK_DAYS = 90
@@ -70,6 +72,25 @@ def event_marks(index: pd.Index, events: Any) -> np.ndarray:
     if len(known) and pd.api.types.is_numeric_dtype(known.dtype):
         raise ValueError("events must be days or booleans, not numbers: compare the measure with a threshold first")
     return index.isin(pd.DatetimeIndex(pd.to_datetime(known, utc=True)).tz_localize(None).normalize())
+
+
+def unknown_outcomes(price: pd.Series, events: Any, days: int, lag: int = 1, since: str = SINCE) -> str:
+    """How many outcomes of events since `since` hang on a missing price, and its days, in words; empty without any.
+
+    Outcomes that are still to come are not among them.
+
+    >>> price = pd.Series([1.0, 2.0, np.nan, 4.0], pd.date_range("2020-01-01", periods=4))
+    >>> unknown_outcomes(price, price.index, days=1, lag=0)
+    '2 of 3 outcomes are not known: price missing on 2020-01-03'
+    """
+    at = np.flatnonzero(event_marks(price.index, events) & (price.index >= (since or "1900")))
+    at = at[at + lag + days < len(price)]
+    needed = np.array([at + lag, at + lag + days])
+    missing = _log_price(price).isna().to_numpy()[needed]
+    if not (n := missing.any(axis=0).sum()):
+        return ""
+    which = stretches(price.index[np.unique(needed[missing])])
+    return f"{n} of {count(len(at), 'outcome')} {'is' if n == 1 else 'are'} not known: price missing on {which}"
 
 
 def own_era_excess(price: pd.Series, era: pd.Series, days: int, lag: int = 1, since: str = SINCE) -> pd.Series:

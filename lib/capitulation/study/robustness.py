@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from capitulation.mining.episodes import apply_rules
+from capitulation.mining.hashrate import KNOWN_SHARE
 from capitulation.study.chance import TIE_TOLERANCE, rotation_scores, share_as_high
 from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
 from capitulation.study.returns import SINCE, event_marks, forward_returns, outcomes
@@ -181,24 +182,27 @@ def recovery_marks(signal: pd.Series, pairs: Sequence[tuple[int, int]]) -> np.nd
     """Days on which the fast mean of `signal` is back at or above the slow one, boolean, shape (pairs, days).
 
     `pairs`: (fast, slow) windows in days, thousands are cheap. Equal to the `end` of `runs` of the inversions but for
-    rounding where two means tie; a day without a full window is passed over. `ValueError` unless fast < slow.
+    rounding where two means tie; a day on which one of them is unknown is passed over. `ValueError` unless fast < slow.
     """
     if wrong := [pair for pair in pairs if not 0 < pair[0] < pair[1]]:
         raise ValueError(f"pair {wrong[0]}: fast must be positive and smaller than slow")
-    values, n = signal.to_numpy("float64"), len(signal)
-    sums, gaps = np.cumsum([np.nan_to_num(values), np.isnan(values)], axis=1)
-    sums, gaps = np.append(0.0, sums), np.append(0.0, gaps)
-    means = {days: (sums[days:] - sums[:-days]) / days for days in set(chain(*pairs))}  # from row days - 1 on
-    spans = {}
-    for slow in {slow for _, slow in pairs}:
-        known = np.flatnonzero(gaps[slow:] == gaps[:-slow])
-        spans[slow] = known, known[1:]
-        if len(known) and known[-1] - known[0] < len(known):  # without gaps: a slice copies nothing
-            spans[slow] = slice(known[0], known[-1] + 1), slice(known[0] + 1, known[-1] + 1)
-    marks = np.zeros((len(pairs), n), dtype=bool)
+    values = signal.to_numpy("float64")
+    known = np.isfinite(values)
+    first = known.argmax() if known.any() else len(values)
+    sums, counts = (np.append(0, np.cumsum(some)) for some in (np.where(known, values, 0.0), known))
+    means = {}  # from row days - 1 on
+    for days in set(chain(*pairs)):
+        n = counts[days:] - counts[:-days]
+        means[days] = (sums[days:] - sums[:-days]) / np.where(n >= KNOWN_SHARE * days, n, np.nan)
+        means[days][:first] = np.nan
+    marks, whole = np.zeros((len(pairs), len(values)), dtype=bool), known[first:].all()
     for row, (fast, slow) in zip(marks, pairs, strict=True):
-        known, later = spans[slow]
-        below = (means[fast][slow - fast :] < means[slow])[known]
+        quick, calm = means[fast][slow - fast :], means[slow]
+        at, later = slice(first, None), slice(first + 1, None)  # without gaps: a slice copies nothing
+        if not whole:
+            at = np.flatnonzero(np.isfinite(quick) & np.isfinite(calm))
+            later = at[1:]
+        below = (quick < calm)[at]
         row[slow - 1 :][later] = below[:-1] > below[1:]
     return marks
 
