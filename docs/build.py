@@ -27,7 +27,7 @@ from capitulation.paths import project_root
 from capitulation.report.render import read_json, read_table
 from capitulation.report.run import open_report
 from capitulation.report.tables import codebook, html_table
-from capitulation.words import ANCHOR_WORDS, count, percent
+from capitulation.words import ANCHOR_WORDS, count, exactly
 
 ROWS_SHOWN, FIGURES_SHOWN = 15, 2
 FIRST_FIGURE = "ledger"
@@ -148,7 +148,7 @@ def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str
         f"{what} since {params.sample_start}, bought at the close {count(params.entry_lag_days, 'day')} later;"
         f" {told['primary']['n_events']} of them have a known outcome at {params.primary_horizon_days} days."
         " *Excess*: mean log return against the mean day of the same halving era, with the ends of its"
-        f" {percent(params.confidence)} interval; *p*: the one-sided rotation test of that excess, alone and with all"
+        f" {exactly(params.confidence)} interval; *p*: the one-sided rotation test of that excess, alone and with all"
         " rules and signals allowed for; *clusters*: events nearer than the horizon count once; *effective*: as many"
         " separate events tell as much."
         f" {source_line(record['market'])} [All results](docs/results/README.md)."
@@ -164,6 +164,8 @@ def parameters() -> str:
     def allowed(field: Mapping[str, Any]) -> str:
         if "enum" in field:
             return ", ".join(field["enum"])
+        if "type" not in field:
+            return "pairs of names"
         if field["type"] == "array":
             return f"{field['minItems']} to {field['maxItems']} whole numbers"
         if field["type"] == "string":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from capitulation.report.run import check_run_name
 ROOT = Path(__file__).resolve().parents[1]
 QUIET = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 HUGE = "0x" + "f" * 5000
+ENDS = " to ".join(f"{day:%Y-%m-%d}" for day in ls.made_panel(200).index[[0, -1]])
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,9 @@ WRONG = {  # arguments, what the line must name
     "unknown parameter": (["--set", "fast_dayz=30"], ["fast_dayz", "fast_days"]),
     "fast_days above slow_days": (["--set", "fast_days=90"], ["fast_days=90", "slow_days=60", "smaller"]),
     "text for a number": (["--set", "fast_days=many"], ["fast_days='many'", "integer"]),
+    "a name like the notebook's": (["--set", "my_dayz=7"], ["my_dayz", "did you mean my_days?"]),
+    "a page that is not there": (["--set", "pages=[10,11]"], ["pages=[11]", "10, 20, 30"]),
+    "a parameter of a page that is left out": (["--set", "my_days=9 pages=[10]"], ["my_days", "of 10"]),
     "another kind than the notebook's": (["--set", "my_days=many"], ["my_days", "int"]),
     "parameter given twice": (["--set", "hold_days=20 hold_days=25"], ["hold_days", "twice"]),
     "parameter that nothing uses": (["--set", "seed=3"], ["SET seed", "no notebook uses it"]),
@@ -72,7 +77,7 @@ WRONG = {  # arguments, what the line must name
     "DATA with a name too long": (["--data", "a" * 300], ["DATA=aaa", "name too long"]),
     "DATA empty": (["--data", "empty.csv"], ["empty.csv", "empty"]),
     "DATA without rows": (["--data", "header.csv"], ["header.csv"]),
-    "DATA without HashRate": (["--data", "no-hash-rate.csv"], ["HashRate"]),
+    "DATA without HashRate": (["--data", "no-hash-rate.csv"], ["no-hash-rate.csv", "no hash rate"]),
     "DATA is a web page": (["--data", "page.csv"], ["page.csv"]),
     "DATA is a picture": (["--data", "picture.csv"], ["picture.csv"]),
     "DATA cut off in mid-line": (["--data", "cut.csv"], ["cut.csv"]),
@@ -81,11 +86,15 @@ WRONG = {  # arguments, what the line must name
     "unknown source": (["--source", "kraken"], ["source='kraken'", "coinmetrics"]),
     "DATA and SOURCE": (["--data", "btc.csv", "--source", "coinmetrics"], ["exclude each other"]),
     "AS_OF that is no day": (["--as-of", "2026-02-30"], ["as_of='2026-02-30'"]),
+    "AS_OF in the future": (["--as-of", "2199-01-01"], ["as_of=2199-01-01", "future", ENDS, "AS_OF"]),
+    "AS_OF before the data": (["--as-of", "2015-01-01"], ["as_of=2015-01-01", "before", ENDS, "AS_OF"]),
+    "AS_OF before the sample": (["--as-of", "2012-01-01"], ["as_of=2012-01-01", "sample_start=2014-01-01", "earlier"]),
     "RUN with a path": (["--run", "../t"], ["RUN='../t'", "letters"]),
     "RUN reserved": (["--run", "t.failed"], ["RUN='t.failed'", "reserved"]),
     "RUN kept for simulated markets": (["--run", "simulated", "--data", "btc.csv"], ["RUN=simulated", "reserved"]),
     "no JOBS": (["--jobs", "0"], ["JOBS='0'", "whole number"]),
     "unknown ENGINE": (["--engine", "warp"], ["ENGINE='warp'", "in-process, kernel"]),
+    "ENGINE that is nearly one": (["--engine", "kernal"], ["did you mean kernel?"]),
     "CELL_TIMEOUT too long to read": (["--cell-timeout", "1" * 5000], ["CELL_TIMEOUT=", "whole number"]),
     "unknown option": (["--frobnicate"], ["--frobnicate"]),
 }
@@ -191,9 +200,18 @@ def test_status_says_the_state_in_text_json_and_exit_code(inside, capsys):
     state = json.loads(capsys.readouterr().out)
     codes = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
     assert state["source"] == "file" and not state["stale"]
+    homes.write_notebook(inside, "30-own-days", "1", parameters="my_days = 7  # days: mine")
+    assert cli.main([*data, "--as-of", last, "--set", "my_days=9"]) == 0, "a profile may hold what notebooks declare"
+    assert cli.main([*data, "--set", "my_dayz=9"]) == 2
+    assert "did you mean my_days?" in capsys.readouterr().err
     assert cli.main([*data, "--as-of", last, "--watch", "1"]) == codes[state["ribbon_state"]]
     assert cli.main([*data, "--watch", "1"]) == 12, "data that ended years ago say nothing of the present"
-    assert cli.main(["status", "--source", "simulated", "--watch", "1"]) == 12, "nor do simulated ones"
+    assert re.search(r"UNKNOWN, .*\d+ days old", capsys.readouterr().out)
+    assert cli.main([*data, "--json", "1"]) == 0
+    assert json.loads(capsys.readouterr().out)["ribbon_state"] == "unknown"
+    assert cli.main(["status", "--source", "simulated", "--watch", "1"]) == 4, "nor do simulated ones"
+    said = capsys.readouterr()
+    assert not said.out and "simulated" in said.err
 
 
 def test_fetch_and_check_data(inside, capsys, monkeypatch):

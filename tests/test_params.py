@@ -33,18 +33,23 @@ WRONG = [
     ({"fast_days": 60}, ["fast_days=60", "slow_days=60", "smaller"]),
     ({"price_fast_days": 20}, ["price_fast_days=20", "price_slow_days=20"]),
     ({"retargets_k": 9, "retargets_n": 8}, ["retargets_k=9", "retargets_n=8"]),
-    ({"horizons_days": [30]}, ["primary_horizon_days=90"]),
+    ({"horizons_days": [*range(1, 14)]}, ["horizons_days", "primary_horizon_days=90", "at most 13"]),
+    ({"pages": [30, 100]}, ["pages", "100"]),
     ({"horizons_days": []}, ["horizons_days=[]"]),
     ({"horizons_days": [0, 90]}, ["horizons_days", "0"]),
-    ({"as_of": "2026-13-01"}, ["as_of='2026-13-01'"]),
+    ({"as_of": "2026-13-01"}, ["as_of='2026-13-01'", "a day that there is"]),
+    ({"as_of": "2026-02-30"}, ["as_of='2026-02-30'", "a day that there is"]),
     ({"as_of": "yesterday"}, ["YYYY-MM-DD"]),
     ({"as_of": "2008-12-31"}, ["first block"]),
-    ({"as_of": "2013-12-31"}, ["as_of=2013-12-31", "sample_start=2014-01-01"]),
+    ({"as_of": "2013-12-31"}, ["as_of=2013-12-31", "sample_start=2014-01-01", "earlier sample_start"]),
     ({"sample_start": ""}, ["sample_start=''"]),
     ({"seed": True}, ["seed=True", "true or false"]),
     ({"confidence": float("nan")}, ["confidence=nan"]),
     ({"entry_lag_days": -1}, ["entry_lag_days=-1", "greater than or equal to 0"]),
     ({"source": "kraken"}, ["source='kraken'", "coinmetrics"]),
+    ({"source": "CoinMetric"}, ["did you mean coinmetrics?"]),
+    ({"primary_definition": "puell"}, ["primary_definition='puell'", "hash_ribbons"]),
+    ({"primary_anchor": "recovry"}, ["did you mean recovery?"]),
     ({"data": "a.csv", "source": "coinmetrics"}, ["exclude each other"]),
     ({"data": "a\x00.csv"}, ["control characters"]),
 ]
@@ -54,6 +59,14 @@ WRONG = [
 def test_a_wrong_value_is_named_with_what_is_allowed(values, needles):
     line = one_error(make_params, values, "SET")
     assert all(needle in line for needle in [*needles, "SET"]), line
+
+
+@pytest.mark.parametrize("horizons", [[30], [7, 90], [*range(1, 13)], [1500]])
+def test_the_primary_horizon_is_always_among_the_horizons(horizons):
+    params = make_params({"horizons_days": horizons[::-1]})
+    assert params.horizons_days == sorted({*horizons, 90})
+    assert make_params(params.model_dump()) == params, "a record can be read back"
+    assert make_params().horizons_days == [7, 30, 60, 90, 180, 365]
 
 
 def test_thresholds_come_from_the_rules():
@@ -87,6 +100,8 @@ def test_what_is_neither_pairs_nor_a_profile_is_refused(tmp_path):
         path.write_bytes(text)
         assert "bad.yml" in one_error(load_params, path)
     assert "no-such-profile" in one_error(read_profile, "no-such-profile")
+    for name in ("quik", "quik.yml", "QUICK"):
+        assert "did you mean quick?" in one_error(read_profile, name)
 
 
 def test_overrides_win_over_the_profile_and_no_foreign_file_is_overwritten(tmp_path, monkeypatch):

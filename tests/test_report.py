@@ -167,15 +167,28 @@ def test_nothing_runs_for_a_bad_name_or_an_override_that_changes_nothing(home):
     assert list((home / "reports").glob("*")) == []
 
 
-@pytest.mark.parametrize(
-    ("values", "days", "needle"), [({}, 700, "only 700 days"), ({"horizons_days": [90]}, 100, "182 needed")]
-)
-def test_a_sample_too_short_for_its_horizons_is_one_line(home, values, days, needle):
+def test_a_sample_without_any_price_is_one_line(home):
     write_notebook(home, "10-a-b", "1/0", parameters="horizons_days = [7]  # days: horizons")
-    with pytest.raises(InputError, match=needle):
-        report(params=make_params(values), market=small_market(panel=small_panel(days)))
+    with pytest.raises(InputError, match="no day of the sample from sample_start=2024-01-01 .* to 2014-04-10; .*AS_OF"):
+        report(params=make_params({"sample_start": "2024-01-01"}), market=small_market(panel=small_panel(100)))
     with pytest.raises(InputError, match="has no price"):
         report(market=small_market(panel=small_panel().assign(price_usd=np.nan)))
+
+
+def test_a_report_of_some_pages_names_no_other_and_can_be_made_whole_later(home):
+    """The chosen pages alone are made, linked and rebuilt; the whole report of the same name then takes them over."""
+    for number in (10, 20, 30):
+        write_notebook(
+            home, f"{number}-sum-up", f"# Page {number}", OPEN + f"page.save_table(page.panel.head(3), 't{number}')"
+        )
+    folder, said = report(params=make_params({"pages": [10, 30]})), []
+    assert sorted(page.stem for page in folder.glob("[0-9]*.html")) == ["10-sum-up", "30-sum-up"]
+    assert not [page for page in folder.glob("*.html") if "20-sum-up" in page.read_text()]
+    assert reproduce("t", progress=lambda line: None)[0]
+    assert bundle("t").is_file()
+    report(said=said)
+    assert [line.partition(":")[0] for line in said] == ["20-sum-up"]
+    assert len([*folder.glob("[0-9]*.html")]) == 3
 
 
 def test_a_simulated_market_goes_to_its_own_folder_with_a_banner_on_every_page(home):
@@ -263,6 +276,20 @@ def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):
     assert zipfile.ZipFile(path).namelist() == ["a/report.html", "a/run.json", "a/tables/episodes.csv"]
     assert bundle("a").read_bytes() == first
     assert {found.name for found in reports.glob(".a*")} == {".a.zip-b.staging-7"}
+
+
+@pytest.mark.parametrize("place", ["tables/x.csv", "report.html", "tables"])
+def test_a_bundle_follows_no_link(two, place):
+    link = two / "reports" / "a" / place
+    aside = two / "aside"
+    aside.mkdir()
+    (aside / "secret.csv").write_text("secret")
+    if link.exists():
+        link.rename(aside / "as-it-was")
+    link.symlink_to(aside if place == "tables" else aside / "secret.csv")
+    with pytest.raises(DataError, match=f"reports/a/{place}.*: a link"):
+        bundle("a")
+    assert not (two / "reports" / "a.zip").exists()
 
 
 def test_rebuilding_says_whether_every_table_is_identical(two):

@@ -8,7 +8,9 @@ What takes a quarter of a second and more to import (pages, the calibration) is 
 from __future__ import annotations
 
 import argparse
+import codecs
 import datetime as dt
+import io
 import json
 import os
 import re
@@ -20,25 +22,41 @@ from typing import Any
 
 from capitulation.data.market import fetch as fetch_snapshot
 from capitulation.data.snapshots import check_data as verify_snapshots
-from capitulation.errors import CapitulationError, InputError, one_line
-from capitulation.params import ANY_PROFILE, Params, load_params, make_params, parse_overrides, read_profile
+from capitulation.errors import CapitulationError, InputError, SourceUnavailable, nearest, one_line
+from capitulation.params import ANY_PROFILE, Params, make_params, parse_overrides, read_profile
 from capitulation.paths import notebooks_folder, project_root
 from capitulation.report.run import DEFAULT_RUN, ENGINES, Options, find_notebooks, make_report, market_for
 from capitulation.study.present import present_state, status_code, status_text
 
-INTERRUPTED = 130
+INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell says it
 STALE_DAYS = 2
 LAB_SETTINGS = Path(__file__).parents[1] / "lab-settings"
+PLAIN = dict(zip("▁▂▃▄▅▆▇█−–“”\u00a0×±≤≥≈…", [*'_.,-=+*#--"" x', "+/-", "<=", ">=", "~", "..."], strict=True))
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _plainly(error: UnicodeEncodeError) -> tuple[str, int]:
+    """Handles what a terminal's encoding lacks: in plain signs or as an escape, so that nothing is lost."""
+    text = error.object[error.start : error.end].translate(str.maketrans(PLAIN))
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """What the user asks for beyond a profile: SET, then the single options."""
     single = {name: getattr(options, name) for name in ("as_of", "data", "source") if getattr(options, name)}
     return parse_overrides(options.set) | single
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Params, dict[str, Any]]:  # type: ignore[valid-type]
+    """Parameters of the run, and values for names that only notebooks declare."""
+    values, declared = read_profile(options.params) | _asked(options), set[str]()
+    if values.keys() - Params.model_fields.keys():
+        declared = {name for item in find_notebooks(notebooks_folder()) for name in item.declared}
+    own = {name: values.pop(name) for name in [*values] if name in declared - Params.model_fields.keys()}
+    return make_params(values, f"SET or {options.params or ANY_PROFILE}", declared), own
 
 
 def _count(options: argparse.Namespace, name: str, default: int) -> int:
@@ -52,25 +70,22 @@ def _count(options: argparse.Namespace, name: str, default: int) -> int:
 def _making(options: argparse.Namespace) -> Options:
     """How a report is to be made."""
     if options.engine not in ("", *ENGINES):
-        raise InputError(f"ENGINE={one_line(options.engine, 40)!r}: must be one of {', '.join(ENGINES)}")
+        meant = nearest(options.engine, ENGINES)
+        raise InputError(f"ENGINE={one_line(options.engine, 40)!r}: {meant}must be one of {', '.join(ENGINES)}")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Options(_count(options, "jobs", cores), options.force, options.engine, _count(options, "cell_timeout", 900))
 
 
 def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
-    making, beyond = _making(options), _asked(options)
-    values = read_profile(options.params) | beyond
-    declared = {name for item in find_notebooks(notebooks_folder()) for name in item.declared}
-    own = {name: values.pop(name) for name in [*values] if name in declared - Params.model_fields.keys()}
-    params = make_params(values, f"SET or {options.params or ANY_PROFILE}")
-    print(make_report(params, options.run, making, own=own, overrides=beyond, progress=_say) / "index.html")
+    making, (params, own) = _making(options), _chosen(options)
+    print(make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say) / "index.html")
     return 0
 
 
 def fetch(options: argparse.Namespace) -> int:
     """Store a new snapshot of the data."""
-    params = load_params(options.params, _asked(options))
+    params, _own = _chosen(options)
     if params.data or params.source == "simulated":
         raise InputError("nothing to fetch for DATA=… or SOURCE=simulated; choose SOURCE=auto or a provider")
     print(fetch_snapshot(params.source, progress=_say))
@@ -78,9 +93,14 @@ def fetch(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    """Print the present state; with WATCH=1 the exit code says it: 0 expansion, 10 capitulation, 11 recovering."""
-    params = load_params(options.params, _asked(options))
+    """Print the present state; with WATCH=1 the exit code says it: 0 expansion, 10 capitulation, 11 recovering.
+
+    12 where it is unknown, as from data older than `max_age_days`; a simulated market is nothing to watch.
+    """
+    params, _own = _chosen(options)
     market = market_for(params, _say)
+    if options.watch and market.simulated:
+        raise SourceUnavailable(f"{market.notes[0] if market.notes else 'simulated market'}; nothing to watch")
     shown = {"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
     study = {"horizons": params.horizons_days, "lag": params.entry_lag_days, "since": params.sample_start}
     study["primary_days"] = params.primary_horizon_days
@@ -90,7 +110,8 @@ def status(options: argparse.Namespace) -> int:
     state |= {"source": market.source, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
     state["stale"] = not market.simulated and old > params.max_age_days + STALE_DAYS
     if options.json:
-        print(json.dumps(state, indent=1, allow_nan=False))
+        then = {"ribbon_state": "unknown", "ribbon_state_then": state["ribbon_state"]} if state["stale"] else {}
+        print(json.dumps(state | then, indent=1, allow_nan=False))
     else:
         print(status_text(state, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return status_code(state) if options.watch else 0
@@ -159,7 +180,7 @@ OPTIONS = {
     "params": "profile: a YAML file, or a name in params/",
     "set": 'overrides, "name=value name=value"',
     "as_of": "last day known to the run",
-    "data": "local CSV file in Coin Metrics' format",
+    "data": "local file, or several separated by spaces",
     "source": "auto, coinmetrics, mempool_space, blockchain_com or simulated",
     "jobs": "processes",
     "force": "1: run every notebook again",
@@ -177,6 +198,12 @@ SWITCHES = ("force", "json", "watch")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or the error's own."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  neither HOME nor an entry of this user, which Jupyter asks for
+        os.environ["HOME"] = "/"
+    codecs.register_error("plainly", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="plainly")
     root = argparse.ArgumentParser(prog="capitulation", description=str(__doc__).splitlines()[0])
     commands = root.add_subparsers(required=True, metavar="command")
     for function in COMMANDS:
@@ -189,6 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # ended politely either way: everything is put away
         signal.signal(number, signal.default_int_handler)
     try:
+        if sys.flags.optimize:
+            raise InputError("Python's -O drops the asserts by which notebooks check themselves: unset PYTHONOPTIMIZE")
         if options.rest and options.function is not lab:
             raise InputError(f"unknown option {one_line(options.rest[0], 80)!r}; --help lists those that are known")
         return options.function(options)
@@ -198,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted: nothing was published")
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -7,23 +7,23 @@ Sources of values, later ones win: the defaults below (those of a rule stand wit
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from capitulation.errors import InputError, one_line
+from capitulation.errors import InputError, nearest, one_line
 from capitulation.mining.rules import RULES, thresholds
 from capitulation.paths import params_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 GENESIS_DAY = dt.date(2009, 1, 3)
 MAX_PROFILE_BYTES = 100_000
+MAX_HORIZONS = 13  # a dozen and the primary one
 ANY_PROFILE = "a profile in params/"
 SAVED = "# Saved from a notebook: what differs from the defaults."
 
@@ -31,7 +31,9 @@ Definition = Literal[tuple(RULES)]  # type: ignore[valid-type]
 Anchor = Literal[tuple(ANCHOR_WORDS)]  # type: ignore[valid-type]
 Source = Literal["auto", "coinmetrics", "mempool_space", "blockchain_com", "simulated"]
 Horizon = Annotated[int, Field(ge=1, le=1500)]
-Horizons = Annotated[list[Horizon], Field(min_length=1, max_length=12), AfterValidator(lambda days: sorted(set(days)))]
+InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
+Horizons = Annotated[list[Horizon], Field(min_length=1, max_length=MAX_HORIZONS), InOrder]
+Pages = Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(min_length=0, max_length=100), InOrder]
 
 
 def _field(default: Any, unit: str, description: str, **limits: Any) -> Any:
@@ -42,9 +44,11 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
     """Everything but the thresholds of the rules, and what must hold between the fields."""
 
     source: Source = _field("auto", "name", "where the data come from")
-    data: str = _field("", "path", "local CSV file in Coin Metrics' format, instead of a source", max_length=4096)
+    data: str = _field("", "path", "local file, or several separated by spaces, instead of a source", max_length=4096)
+    columns: dict[str, str] | str = _field("", "names", "which column of the local files holds which series")
     as_of: str = _field("", "date", "last day known to the run; empty: the last complete day")
     max_age_days: float = _field(1.0, "days", "a snapshot younger than this is used without fetching", ge=0, le=36500)
+    pages: Pages = _field([], "numbers", "notebooks that make up the report; empty: all")
     sample_start: str = _field("2014-01-01", "date", "first day of the study tables' sample", min_length=1)
 
     price_fast_days: int = _field(10, "days", "fast mean of price in the buy rule", ge=1, le=400)
@@ -54,7 +58,9 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
         0.0, "standard errors", "episodes whose |depth_z| is smaller are left out everywhere", ge=0, le=100
     )
 
-    horizons_days: Horizons = _field([7, 30, 60, 90, 180, 365], "days", "forward-return horizons")
+    horizons_days: Horizons = _field(
+        [7, 30, 60, 90, 180, 365], "days", "forward-return horizons; the primary one is always among them"
+    )
     entry_lag_days: int = _field(1, "days", "days between a signal's day and the close it is traded at", ge=0, le=30)
     primary_definition: Definition = _field("hash_ribbons", "name", "rule of the one primary test")
     primary_anchor: Anchor = _field("recovery", "name", "anchor of the one primary test")
@@ -82,7 +88,11 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
             value = value.isoformat()
         if not isinstance(value, str) or (value and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)):
             raise ValueError("must be a day as YYYY-MM-DD")
-        if value and dt.date.fromisoformat(value) < GENESIS_DAY:
+        try:
+            early = bool(value) and dt.date.fromisoformat(value) < GENESIS_DAY
+        except ValueError:
+            raise ValueError("must be a day that there is, as YYYY-MM-DD") from None
+        if early:
             raise ValueError(f"must not be before the first block, {GENESIS_DAY}")
         return value
 
@@ -103,10 +113,14 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
                 raise ValueError(f"{small}={getattr(self, small)} must be smaller than {large}={getattr(self, large)}")
         if self.retargets_k > self.retargets_n:
             raise ValueError(f"retargets_k={self.retargets_k} must not exceed retargets_n={self.retargets_n}")
-        if (days := self.primary_horizon_days) not in self.horizons_days:
-            raise ValueError(f"primary_horizon_days={days} must be one of horizons_days={self.horizons_days}")
+        self.horizons_days[:] = sorted({*self.horizons_days, self.primary_horizon_days})
+        if len(self.horizons_days) > MAX_HORIZONS:
+            raise ValueError(
+                f"horizons_days and primary_horizon_days={self.primary_horizon_days}: at most {MAX_HORIZONS}"
+            )
         if self.as_of and self.as_of <= self.sample_start:
-            raise ValueError(f"as_of={self.as_of} must be after sample_start={self.sample_start}")
+            remedy = "choose a later as_of or an earlier sample_start, the study's first day"
+            raise ValueError(f"as_of={self.as_of} must be after sample_start={self.sample_start}: {remedy}")
         if self.data and self.source != "auto":
             raise ValueError(f"data={one_line(self.data, 80)!r} and source={self.source} exclude each other")
         return self
@@ -141,20 +155,25 @@ def _shown(value: Any) -> str:
         return f"{type(value).__name__} too long to write"
 
 
-def make_params(values: Mapping[str, Any] | None = None, where: str = "the call") -> Params:  # type: ignore[valid-type]
-    """Validated parameters from `values`; `InputError` names the first wrong field, its value and what is allowed."""
+def make_params(values: Mapping[str, Any] | None = None, where: str = "the call", others: Iterable[str] = ()) -> Params:  # type: ignore[valid-type]
+    """Validated parameters from `values`; `InputError` names the first wrong field, its value and what is allowed.
+
+    `others`: names that are no parameters of a run but known to the user all the same, as those of single notebooks.
+    """
     try:
         return Params(**{key if isinstance(key, str) else _shown(key): value for key, value in (values or {}).items()})
     except ValidationError as error:
         first = error.errors()[0]
     name = ".".join(one_line(part, 60) for part in first["loc"]) or "parameters"
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, Params.model_fields, 1)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise InputError(f"unknown parameter {name!r} in {where}; {meant}known are: {', '.join(Params.model_fields)}")
-    message = one_line(first["msg"].removeprefix("Value error, "), 200)
+        known = [*Params.model_fields, *sorted(set(others) - Params.model_fields.keys())]
+        raise InputError(f"unknown parameter {name!r} in {where}; {nearest(name, known)}known are: {', '.join(known)}")
+    message = one_line(first["msg"].removeprefix("Value error, "), 250)
     shown = f"={_shown(first['input'])}" if first["loc"] else ""
-    raise InputError(f"{name}{shown}: {message[0].lower()}{message[1:]} (change it in {where})")
+    meant = ""
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        meant = nearest(first["input"], re.findall("'(.*?)'", first["ctx"]["expected"]))
+    raise InputError(f"{name}{shown}: {meant}{message[0].lower()}{message[1:]} (change it in {where})")
 
 
 def _read_yaml(text: str, where: str) -> Any:
@@ -192,7 +211,9 @@ def read_profile(profile: str | Path | None) -> dict[str, Any]:
         values = _read_yaml(path.read_text(encoding="utf-8"), where) or {}
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not readable as UTF-8 text"
-        raise InputError(f"{where}: {reason}; name a YAML file such as params/quick.yml") from None
+        known = sorted(path.stem for path in params_folder().glob("*.yml"))
+        meant = f"{nearest(Path(profile).stem, known)}name a YAML file or one of {one_line(', '.join(known), 300)}"
+        raise InputError(f"{where}: {reason}; {meant}") from None
     if not isinstance(values, dict):
         raise InputError(f"{where}: must hold name: value lines, holds {type(values).__name__}")
     return values

@@ -30,7 +30,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 import capitulation
 from capitulation.data.market import Market, load_market, save_market
-from capitulation.errors import DataError, InputError, ReportError, one_line
+from capitulation.errors import DataError, InputError, ReportError, nearest, one_line
 from capitulation.params import SHARED, Params, shared_settings
 from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json
 from capitulation.simulate.market import simulate_panel
@@ -38,7 +38,7 @@ from capitulation.simulate.market import simulate_panel
 DEFAULT_RUN, SIMULATED_RUN, COMPARISONS = "latest", "simulated", "compare"
 RUN_NAME = re.compile(r"(?!.*\.\.|.*\.(failed|zip|lock)$|compare$)[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE | re.ASCII)
 NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
-MARKET_PARAMETERS = {"source", "data", "as_of", "max_age_days", "simulation_seed"}
+MARKET_PARAMETERS = {"source", "data", "columns", "as_of", "max_age_days", "simulation_seed"}
 ENGINES = ("in-process", "kernel")
 PACKAGES = ("arch", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
 Progress = Callable[[str], None]
@@ -54,8 +54,11 @@ class Notebook(NamedTuple):
     shared: tuple[str, ...]
 
 
-def find_notebooks(folder: Path) -> list[Notebook]:
-    """Every `NN-verb-object.ipynb` in `folder`, by number; `ReportError` for none, or one that cannot be read."""
+def find_notebooks(folder: Path, pages: Sequence[int] = ()) -> list[Notebook]:
+    """Every `NN-verb-object.ipynb` in `folder`, by number, or those with the numbers `pages`.
+
+    `ReportError` for none, or one that cannot be read; `InputError` where `pages` names one that is not there.
+    """
     found = []
     for path in sorted(path for path in folder.glob("*.ipynb") if NUMBERED.fullmatch(path.stem)):
         try:
@@ -68,7 +71,10 @@ def find_notebooks(folder: Path) -> list[Notebook]:
         found.append(Notebook(path.stem, path, hashlib.sha256(content).hexdigest(), declared, shared))
     if not found:
         raise ReportError(f"no numbered notebook (NN-verb-object.ipynb) in {one_line(folder, 200)}")
-    return found
+    numbers = [int(notebook.name[:2]) for notebook in found]
+    if unknown := sorted(set(pages) - set(numbers)):
+        raise InputError(f"pages={unknown}: no such notebooks; there are: {', '.join(map(str, numbers))}")
+    return [notebook for notebook, number in zip(found, numbers, strict=True) if not pages or number in pages]
 
 
 def declared_parameters(source: str, where: str) -> dict[str, Any]:
@@ -98,9 +104,10 @@ def check_overrides(names: Iterable[str], own: Mapping[str, Any], notebooks: Seq
     """`InputError` for an override that no notebook uses, or an `own` value of another type than the notebook's."""
     declared = {name: value for notebook in notebooks for name, value in notebook.declared.items()}
     used = {field for notebook in notebooks for group in notebook.shared for field in SHARED[group].values()}
-    for name in sorted(set(names) - used - MARKET_PARAMETERS - declared.keys()):
-        known = ", ".join(sorted(used | declared.keys()))
-        raise InputError(f"SET {one_line(name, 60)}: no notebook uses it; those in use are: {known}")
+    known = sorted(used | declared.keys())
+    for name in sorted(set(names) - MARKET_PARAMETERS - {"pages", *known}):
+        said = f"SET {one_line(name, 60)}: no notebook uses it of {', '.join(item.name[:2] for item in notebooks)}"
+        raise InputError(f"{said}; {nearest(name, known)}those in use are: {', '.join(known)}")
     for name, value in own.items():
         kind = type(declared.get(name, value))
         if type(value) is not kind and (type(value), kind) != (int, float):
@@ -140,14 +147,14 @@ def versions() -> dict[str, str]:
 def new_record(work: Work) -> dict[str, Any]:
     """What is known of a report before it is made; `key` is the digest of all it depends on, by content, not time.
 
-    A notebook is passed what it declares and the run knows, a local file by its name alone.
+    A notebook is passed what it declares and the run knows, local files by their names alone.
     """
     params, facts, now = work.params, {**vars(work.market)}, versions()
     days = facts.pop("panel").index
     facts |= {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "n_days": len(days)}
     common = _digest(facts, now, files_below(Path(__file__).parents[1]), files_below(reference_folder()))
     asked, shared, made = params.model_dump(mode="json"), shared_settings(params), []
-    known = {**asked, **work.own, "data": Path(params.data).name}
+    known = {**asked, **work.own, "data": " ".join(file["name"] for file in work.market.files) if params.data else ""}
     for item in work.notebooks:
         values = {name: known[name] for name in item.declared if name in known}
         key = _digest(item.name, item.digest, values, [shared[group] for group in item.shared], common)
@@ -276,7 +283,7 @@ def make_report(
     Raises `InputError` for a run name or an override that cannot be used, `ReportError` naming notebook, cell and error
     when one fails; the previous report then stays as it was and the broken notebook is kept in reports/<run>.failed/.
     """
-    run, notebooks = check_run_name(run_name or DEFAULT_RUN), find_notebooks(notebooks_folder())
+    run, notebooks = check_run_name(run_name or DEFAULT_RUN), find_notebooks(notebooks_folder(), params.pages)
     check_overrides(overrides, own or {}, notebooks)
     market = (load or market_for)(params, progress)
     if not market.simulated and run.lower() == SIMULATED_RUN:
@@ -307,16 +314,15 @@ def market_for(params: Params, progress: Progress = print, **more: Any) -> Marke
 
 
 def check_sample(market: Market, params: Params) -> None:  # type: ignore[valid-type]
-    """Refuse a run without prices, or with less than two of its longest horizon: an event's outcome, and another."""
-    price = market.panel["price_usd"].dropna()
+    """Refuse a run without any price, or without one in its sample: a report is about returns."""
+    price, last = market.panel["price_usd"].dropna(), f"{market.panel.index[-1]:%Y-%m-%d}"
     if price.empty:
-        raise InputError(f"source {market.source} has no price, and a report is about returns: choose SOURCE=auto")
-    days, needed = len(price[params.sample_start :]), 2 * (max(params.horizons_days) + params.entry_lag_days)
-    if days < needed:
-        raise InputError(
-            f"only {days} days with a price from sample_start={params.sample_start} to {price.index[-1]:%Y-%m-%d}, "
-            f"{needed} needed: choose a later AS_OF, an earlier sample_start or shorter horizons_days (SET)"
-        )
+        remedy = "choose SOURCE=auto, another DATA or a later AS_OF"
+        raise InputError(f"source {market.source} has no price up to {last}, and a report is about returns: {remedy}")
+    if price[params.sample_start :].empty:
+        known = f"prices are known from {price.index[0]:%Y-%m-%d} to {price.index[-1]:%Y-%m-%d}"
+        remedy = "choose an earlier sample_start (SET) or a later AS_OF"
+        raise InputError(f"no day of the sample from sample_start={params.sample_start} on: {known}; {remedy}")
 
 
 def fill(
@@ -336,14 +342,16 @@ def fill(
     if name == "in-process" and todo:  # all rooms of the library, so that the forked notebooks find them loaded
         for module in walk_packages(capitulation.__path__, "capitulation."):
             import_module(module.name)
-    shown, jobs = {str(staging): "run", str(project_root()): ".", str(Path.home()): "~"}, []
+    places = {staging: "run", project_root().absolute(): ".", Path(os.path.expanduser("~")): "~"}  # noqa: PTH111
+    hidden = {str(path): word for path, word in places.items() if path.is_absolute() and path.parent != path}
+    jobs = []
     for item, made in todo:  # each writes into a part of its own, where it finds the market and the run's settings
         part = parts / item.name
         part.mkdir(parents=True)
         (part / "market").symlink_to(staging / "market", target_is_directory=True)
         write_json(part / "settings.json", shared_settings(work.params))
         places = item.path.resolve(), books / f"{item.name}.ipynb", part
-        jobs.append(engine.Job(*places, made["parameters"], shown, name, options.cell_timeout))
+        jobs.append(engine.Job(*places, made["parameters"], hidden, name, options.cell_timeout))
     kept = reports_folder() / f"{work.run}.failed"
     done = engine.run_all(jobs, options.jobs, kept, lambda name, took: progress(f"{name}: {took:.1f} s"))
     executed = time.perf_counter()
