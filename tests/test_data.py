@@ -95,13 +95,19 @@ def test_the_panel_survives_the_disk_bit_for_bit(values, tmp_path_factory):
     assert digest not in {panels.panel_digest(other) for other in others}
 
 
-def changed(column, days, factor, panel=PANEL):
-    copy = panel.copy()
-    copy.loc[copy.index[days], column] *= factor
-    return copy
-
-
 RATE, ALL = "hash_rate_ehs", slice(None)
+
+
+def times(panel, column, factor, days=ALL):
+    panel = panel.copy()
+    panel.loc[days, column] *= factor
+    return panel
+
+
+def changed(column, days, factor, panel=PANEL):
+    return times(panel, column, factor, panel.index[days])
+
+
 ALONE = {  # what is wrong -> the panel, and a finding: check, severity, column, days
     "nothing": (PANEL, None),
     "future days": (PANEL.shift(3, freq="D"), ("future_day", FAILURE, "date", 3)),
@@ -174,12 +180,6 @@ def derived(panel, hash_rate=None, blocks=None):
     blocks = panel["block_count"] if blocks is None else blocks
     panel = panel.assign(**{RATE: rate}, block_count=blocks)
     return panel.assign(difficulty=panel[RATE] * 1e18 * 86_400 / 2**32 / panel["block_count"].replace(0, np.nan))
-
-
-def times(panel, column, factor, days=ALL):
-    panel = panel.copy()
-    panel.loc[days, column] *= factor
-    return panel
 
 
 def mean(panel, days=7):

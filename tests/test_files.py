@@ -94,6 +94,12 @@ READ = {  # files, the columns that come back, what a note says, the user's own 
     "api answer": ({"a.json": API}, CHAIN, ""),
     "no blocks": ({"a.csv": text(METRICS[["HashRate", "PriceUSD"]])}, BOTH, "144 blocks a day"),
     "no hash rate": ({"a.csv": text(PANEL[[COUNT, DIFFICULTY, PRICE]])}, CHAIN, "hash rate follows"),
+    "hash rate missing on days": (
+        {"a.csv": text(PANEL[[COUNT, DIFFICULTY, PRICE]].join(PANEL[RATE].drop(PANEL.index[[9, 10, 20]])))},
+        CHAIN, f"hash rate on {PANEL.index[9]:%F} to {PANEL.index[10]:%F}, {PANEL.index[20]:%F} follows"),
+    "a file's name with more in it": ({"btc_hash-rate(1).csv": text((HASH / 1e12).rename("Value"), "Date"),
+                                       "2026-market-price.csv": text(NEXT[PRICE].rename("Value"), "Date")},
+                                      BOTH, "price of the day before"),
     "hash rate and difficulty": ({"a.csv": text(PANEL[[RATE, DIFFICULTY, PRICE]])}, CHAIN, "block count follows"),
     "two coins": ({"a.csv": text(TWICE)}, CHAIN, "rows of eth passed over"),
     "glassnode": ({"h.json": records(HASH, "t", "v"), "p.csv": text(PANEL[PRICE].rename("v"), "t")}, BOTH, "in H/s"),
@@ -220,7 +226,7 @@ BAD = {  # files, the needle, the user's own names
     "no pairs": ({"a.csv": GOOD}, "columns=price: .*name the columns", "price"),
     "no mapping file": ({"a.csv": GOOD}, "columns=lost.yml: .*No such file", "lost.yml"),
     "no finished day": ({"a.csv": b"time,HashRate,BlkCnt,PriceUSD\n2022-01-05,,0,7\n"}, "no hash rate|no day has"),
-    "a file that is not there": ({"a.csv": GOOD, "../lost/p.csv": None}, "p.csv: No such file"),
+    "a file that is not there": ({"a.csv": GOOD, "../lost/p.csv": None}, "no file p.csv; quote paths"),
     "a lost quote": ({"a.csv": GOOD.replace(b"2022-01-05", b'"2022-01-05')}, "not a CSV file|is not a day"),
 }  # fmt: skip
 

@@ -238,6 +238,7 @@ def test_an_own_rule_is_days_or_a_boolean_series(panel):
     state = panel["price_usd"] > 1.5 * panel["price_usd"].rolling(200).mean()
     days = panel.index[state]
     pd.testing.assert_frame_equal(event_study(panel, state.astype("boolean")), event_study(panel, list(days)))
+    assert event_study(panel, days, since="").equals(event_study(panel, days, since=f"{panel.index[0]:%F}"))
     late = event_study(panel, days, since="2019-01-01")
     assert (late["n"] == [(days[days >= "2019"] <= panel.index[-h - 2]).sum() for h in late["days"]]).all()
 

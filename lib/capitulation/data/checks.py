@@ -167,10 +167,7 @@ def _landmarks(panel: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _odd_days(panel: pd.DataFrame, shifts: Iterable[Finding]) -> Iterator[Finding]:
-    """Single values beyond the medians of the days on both sides, or on one where the other is not known.
-
-    The nearer one gives the factor. What `shifts` say already is left out.
-    """
+    """Single values beyond the medians of the days on both sides (or the one known), the nearer of which counts."""
     for name, word in WORDS.items():
         logs = np.log(panel[name].loc[str(LANDMARK_YEARS[0]) :].dropna())
         sides = (side.shift(1).rolling(JUMP_DAYS, min_periods=4).median() for side in (logs, logs[::-1]))
@@ -239,9 +236,9 @@ def level(panel: pd.DataFrame, days: int = 1) -> pd.DataFrame:
     recent = known.rolling(days, min_periods=max(1, int(0.9 * days)))
     base = known.shift(days).rolling(BASE_DAYS, min_periods=int(0.9 * BASE_DAYS))
     base_blocks = base["block_count"].sum()
-    usual = np.maximum(np.maximum(recent["block_count"].sum(), 1.0), base_blocks * days / BASE_DAYS / 4)
+    blocks = np.maximum(np.maximum(recent["block_count"].sum(), 1.0), base_blocks * days / BASE_DAYS / 4)
     ratio = recent["hash_rate_ehs"].mean() / base["hash_rate_ehs"].median()
-    return pd.DataFrame({"ratio": ratio, "z": np.log(ratio) / np.sqrt(1 / usual + np.pi / 2 / base_blocks)})
+    return pd.DataFrame({"ratio": ratio, "z": np.log(ratio) / np.sqrt(1 / blocks + np.pi / 2 / base_blocks)})
 
 
 def _level(panel: pd.DataFrame, since: pd.Timestamp | None) -> Iterator[Finding]:

@@ -1,8 +1,7 @@
 """What people have: local files of whatever provider, format and unit, as one daily panel.
 
-CSV (comma, semicolon, tab), JSON or parquet, gzipped or not; one file with several series or several files with one
-each. The way is one: bytes, a table of text, named series by day, the panel. What was understood, and could have been
-understood otherwise, is said in `notes`; what cannot be understood is refused with what was found and what to do.
+The way is one: bytes (CSV, JSON or parquet, gzipped or not), a table of text, named series by day, the panel. What
+could have been understood otherwise is said in `notes`; what cannot be is refused with what was found and what to do.
 """
 
 from __future__ import annotations
@@ -75,9 +74,8 @@ def plain(name: str) -> str:
 
 def words(series: str, power: int | None = None) -> str:
     """A series as words, a hash rate with its unit where that is known."""
-    return re.sub("_(usd|ehs|btc)$", "", series).replace("_", " ") + (
-        f" in {UNITS[power]}" if power is not None else ""
-    )
+    unit = f" in {UNITS[power]}" if power is not None else ""
+    return re.sub("_(usd|ehs|btc)$", "", series).replace("_", " ") + unit
 
 
 SERIES = {plain(name): series for series, names in KNOWN.items() for name in (series, *names.split())}
@@ -119,9 +117,8 @@ def read_data(data: str | Path, columns: str | Mapping[str, str] = "", today: dt
         found += _series(*_named(table, name, asked, only), name, hint or path.name.partition(".")[0], decimal, notes)
     for series, (column, _power) in asked.items():
         if plain(column) not in map(plain, there):
-            raise DataError(
-                f"columns: no column {column!r} for {words(series)}; there are {one_line(', '.join(there), 160)}"
-            )
+            are = one_line(", ".join(there), 160)
+            raise DataError(f"columns: no column {column!r} for {words(series)}; there are {are}")
     for item in _by_level(found, notes):
         if item.what == "price_at_start":
             item = item._replace(what="price_usd", daily=item.daily.shift(-1, freq="D"))
@@ -170,6 +167,10 @@ def _paths(data: str) -> Iterator[tuple[Path, str]]:
         raise DataError(f"{one_line(error, 80)}; quote paths that hold spaces") from None
     for part in parts:
         path, _colon, column = part.rpartition(":")
+        if len(parts) > 1 and not exists(part) and not exists(path):
+            raise DataError(
+                f"no file {one_line(Path(part).name, 80)}; quote paths that hold spaces: DATA=\"'a b.csv' c.csv\""
+            )
         yield (Path(path), column) if not exists(part) and exists(path) else (Path(part), "")
 
 
@@ -243,45 +244,44 @@ def _named(
     """The columns of a table by series ("value" where no name says which), and the name and unit that each one has."""
     names, places = [*table.columns], range(table.shape[1])
     first = [str(value).strip() for value in table.iloc[0]] if len(table) else []
-    found = f"{name} has the columns {one_line(', '.join(names), 120)}, {len(table):,} rows"
+    found = f"{name}: found the columns {one_line(', '.join(names), 120)}, {len(table):,} rows"
     found += f", the first {one_line(', '.join(first), 80)}"
 
     def called(column: str) -> list[int]:
         return [p for p in places if names[p] == column] or [p for p in places if plain(names[p]) == plain(column)]
 
-    labels = [known(column) for column in names]
+    labels = {place: label for place, label in enumerate(map(known, names)) if label[0]}
     for series, (column, power) in asked.items():
         if here := called(column):
-            labels = [("", None) if label[0] == series else label for label in labels]
-            for place in here:
-                labels[place] = series, power
+            labels = {place: label for place, label in labels.items() if label[0] != series}
+            labels |= dict.fromkeys(here, (series, power))
     order, dated = KNOWN["time"].split(), [p for p in places if first and sources.DAY_TEXT.fullmatch(first[p])]
-    stamps = [p for p in places if labels[p][0] == "time"] or dated[:1]
+    stamps = [p for p in labels if labels[p][0] == "time"] or dated[:1]
     if not stamps:
         raise DataError(f"{found}: no column of time; {NAME_IT}")
     best = min(stamps, key=lambda p: order.index(plain(names[p])) if plain(names[p]) in order else -1)
-    for place in stamps:
-        labels[place] = ("time" if names[place] == names[best] else "", None)
+    labels = {p: label for p, label in labels.items() if p not in stamps}
+    rest = [p for p in places if p not in (*labels, *stamps)]
     if plain(names[best]) == "snappedat":  # CoinGecko's
-        labels = [("price_at_start", None) if label[0] == "price_usd" else label for label in labels]
-    rest = [p for p in places if not labels[p][0]]
+        labels = {p: ("price_at_start", None) if label[0] == "price_usd" else label for p, label in labels.items()}
     if only:
         if not (rest := called(only)):
             raise DataError(f"{found}: no column {one_line(only, 60)!r}")
-        labels = [labels[p] if p in rest or labels[p][0] in ("time", "asset") else ("", None) for p in places]
-    if not {series for series, _power in labels} - {"time", "asset", ""}:
+        labels = {p: label for p, label in labels.items() if p in rest or label[0] == "asset"}
+    if not {series for series, _power in labels.values()} - {"asset"}:
         if len(rest) != 1:
             raise DataError(f"{found}: no known series; {NAME_IT}")
         labels[rest[0]] = "value", None
+    labels |= {p: ("time", None) for p in stamps if names[p] == names[best]}
     texts: dict[str, pd.Series] = {}
     origin: dict[str, tuple[str, int | None]] = {}
-    for place, (series, power) in enumerate(labels):
+    for place, (series, power) in sorted(labels.items()):
         texts.setdefault(series, table.iloc[:, place])
         own = origin.setdefault(series, (names[place], power))[0]
-        if series not in ("asset", "") and not texts[series].equals(table.iloc[:, place]):
+        if series != "asset" and not texts[series].equals(table.iloc[:, place]):
             both = one_line(f"{own} and {names[place]}", 80)
             raise DataError(f"{name}: the columns {both} give {words(series)} with different values; {NAME_IT}")
-    return pd.DataFrame(texts).drop(columns="", errors="ignore"), origin
+    return pd.DataFrame(texts), origin
 
 
 def _series(
@@ -333,17 +333,14 @@ def _blocks(stamps: pd.Series, values: pd.DataFrame, name: str, notes: list[str]
 
 
 def _by_level(found: list[_Series], notes: list[str]) -> list[_Series]:
-    """The series, those of no known name as that whose level their values have, the clearest first.
-
-    `DataError` where one has no level that is known, or could be another series that no other column is.
-    """
+    """The series, those of no known name as that whose level they have, the clearest first; one that is open fails."""
     named, waiting = [item for item in found if item.what != "value"], []
     levels = {("hash_rate_ehs", power): 10.0 ** (18 - power) for power in UNITS}
     levels |= {("price_usd", None): 1.0, ("difficulty", None): 1.0}
     for item in (item for item in found if item.what == "value"):
         daily = item.daily[item.daily > 0]
-        ratios = {level: daily / usual(level[0], daily.index) / factor for level, factor in levels.items()}
-        off = {level: np.log(ratio).abs().median() for level, ratio in ratios.items()}
+        logs = {series: np.log(daily / usual(series, daily.index)) for series, _power in levels}
+        off = {level: (logs[level[0]] - np.log(factor)).abs().median() for level, factor in levels.items()}
         waiting.append((item, off, sorted(off, key=off.__getitem__)))
     for item, off, (first, second, *others) in sorted(waiting, key=lambda one: one[1][one[2][0]] - one[1][one[2][1]]):
         if not off[first] < np.log(10):
@@ -387,12 +384,12 @@ def _panel(given: Mapping[str, _Series], notes: list[str]) -> pd.DataFrame:
         both = 'give hash rate and price, e.g. in two files: DATA="hash.csv price.csv"'
         raise DataError(f"no {lost}: found {one_line(', '.join(said), 200)}{days}; {both}")
     panel = sources.assemble(have, power)
-    if rate not in have:
-        notes.append("hash rate follows from difficulty and blocks")
+    for column, parents in ((rate, "difficulty and blocks"), ("block_count", "hash rate and difficulty")):
+        derived = panel.index[panel[column].notna() & frame[column].reindex(panel.index).isna()]
+        when = f" on {stretches(derived)}" if column in have else ""
+        notes += [f"{words(column)}{when} follows from {parents}"] if len(derived) else []
     if panel["block_count"].isna().all():
         notes.append("no block count: errors are those of 144 blocks a day, and what needs blocks is missing")
-    elif "block_count" not in have:
-        notes.append("the block count follows from hash rate and difficulty")
     if frame.index[-1] - panel.index[-1] > DAY:
         ends = {given[column].source: daily.last_valid_index() for column, daily in have.items()}
         ended = ", ".join(source for source, day in ends.items() if day - panel.index[-1] <= DAY)

@@ -124,7 +124,8 @@ def _from_file(data: str | Path, columns: str | Mapping[str, str]) -> Market:
         for failed in checks.failures(findings):
             raise DataError(f"{failed}; correct the file or name another")
     except DataError as error:
-        raise InputError(f"DATA={one_line(data, 160)}: {one_line(error, 600)}") from None
+        said = str(error) if " " in str(data) else str(error).removeprefix(f"{Path(data).name}: ")
+        raise InputError(f"DATA={one_line(data, 160)}: {one_line(said, 600)}") from None
     names, sums = (", ".join(file[fact] for file in files) for fact in ("name", "sha256"))
     known = sums if len(files) == 1 else sha256(sums.encode()).hexdigest()
     whose = {"licence": "as its provider's", "snapshot": f"sha256:{known}", "attribution": f"local file {names}"}

@@ -29,7 +29,7 @@ UNITS = {
 }
 PANEL_COLUMNS, POSITIVE = tuple(UNITS), ("price_usd", "hash_rate_ehs", "difficulty")
 MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
-FIRST_DAY, LAST_POSSIBLE_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
+FIRST_DAY, LAST_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
 RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
 
@@ -83,10 +83,8 @@ def cut(panel: pd.DataFrame, as_of: str | dt.date = "") -> pd.DataFrame:
     except (ValueError, TypeError):
         raise InputError(f"as_of={one_line(as_of, 40)}: not a day as YYYY-MM-DD") from None
     if wrong:
-        there = f"{first.date()} to {last.date()}"
-        raise InputError(
-            f"as_of={as_of} {wrong}: there are data for {there}; choose one of these days (AS_OF, or the profile)"
-        )
+        there = f"there are data for {first.date()} to {last.date()}"
+        raise InputError(f"as_of={as_of} {wrong}: {there}; choose one of these days (AS_OF, or the profile)")
     return panel.loc[:asked]
 
 

@@ -18,20 +18,12 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from capitulation.data.panel import (
-    DAY,
-    FIRST_DAY,
-    LAST_POSSIBLE_DAY,
-    PANEL_COLUMNS,
-    POSITIVE,
-    block_heights,
-    daily_panel,
-)
+from capitulation.data.panel import DAY, FIRST_DAY, LAST_DAY, PANEL_COLUMNS, POSITIVE, block_heights, daily_panel
 from capitulation.data.snapshots import Answer
 from capitulation.errors import DataError, InputError, one_line
 
 MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "\\n", "-")
-THOUSANDS, SWAPPED = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?", re.ASCII), str.maketrans(".,", ",.")
+THOUSANDS, SWAPPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?", re.ASCII), str.maketrans(".,", ",.")
 DAY_TEXT = re.compile(  # year, separator, month, day, hours and minutes, seconds
     r"^([0-9]{4})([-/]?)([0-9]{2})\2([0-9]{2})"
     r"(?:[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9](?:\.[0-9]+)?)?)? ?(?:Z|UTC|GMT|[+-]00(?::?00)?)?\Z"
@@ -145,10 +137,7 @@ def numbers(
 
 
 def times(values: pd.Series, what: str) -> pd.Series:
-    """The UTC times in `values`: YYYY-MM-DD (or /) and what may follow it, or Unix seconds to nanoseconds.
-
-    `DataError` that names the first which is neither, or which leaves open what day is meant.
-    """
+    """The UTC times in `values`: YYYY-MM-DD (or /) and what may follow, or Unix time; `DataError` for any other."""
     texts = values.map(lambda value: str(value).strip())
     parts = texts.str.extract(DAY_TEXT)
     days = pd.to_datetime(parts[0] + parts[2] + parts[3], format="%Y%m%d", errors="coerce").astype("datetime64[us]")
@@ -186,8 +175,8 @@ def by_day(days: pd.Series, table: pd.DataFrame, what: str) -> pd.DataFrame:
     `DataError` where its values differ, for a day outside the chain's life, and for a series that was thinned out.
     """
     index = pd.DatetimeIndex(days).normalize().as_unit("us")
-    for wrong in index[index.isna() | (index < FIRST_DAY) | (index > LAST_POSSIBLE_DAY)]:
-        raise DataError(f"{what}: {wrong} is not a day between {FIRST_DAY.date()} and {LAST_POSSIBLE_DAY.date()}")
+    for wrong in index[index.isna() | (index < FIRST_DAY) | (index > LAST_DAY)]:
+        raise DataError(f"{what}: {wrong} is not a day between {FIRST_DAY.date()} and {LAST_DAY.date()}")
     table = table.assign(day=index).drop_duplicates().set_index("day").sort_index()
     step = table.index.diff().median()
     if step < DAY:
@@ -212,45 +201,37 @@ def stamped(data: bytes, name: str, fields: Sequence[str], what: str) -> pd.Seri
 def assemble(given: Mapping[str, pd.Series], power: int) -> pd.DataFrame:
     """The panel of daily series by name: panel columns (hash rate in 10**`power` H/s), `issuance_usd`. 0 is no price.
 
-    What is not given follows from hash rate [H/s] * 86400 = difficulty * 2**32 * blocks. A block count is then rounded
-    where it lies within 0.02 of an integer (so an exact count stays exact). Difficulty may follow day by day. Height
-    follows from the counts (`block_heights`), and is unknown where the table begins after the chain's first day.
+    What is not given on a day follows from hash rate [H/s] * 86400 = difficulty * 2**32 * blocks. A block count is then
+    rounded where it lies within 0.02 of an integer (so an exact count stays exact). Height follows from the counts
+    (`block_heights`), and is unknown where the table begins after the chain's first day.
     """
     frame = pd.DataFrame({name: given.get(name) for name in (*PANEL_COLUMNS, "issuance_usd")}, dtype=float)
     frame[[*POSITIVE]] = frame[[*POSITIVE]].where(frame[[*POSITIVE]] > 0)
     rate, blocks, difficulty = frame["hash_rate_ehs"], frame["block_count"], frame["difficulty"]
-    if rate.isna().all():
-        rate, power = (difficulty * 2**32 * blocks / 86_400).where(blocks > 0), 0
     hashes = rate * 10.0**power
-    if blocks.isna().all():
-        count = hashes * 86_400 / 2**32 / difficulty
-        blocks = count.where((count - count.round()).abs() >= 0.02, count.round())
-    else:
-        difficulty = difficulty.fillna(hashes * 86_400 / (2**32 * blocks.where(blocks > 0)))
+    rate = (rate / 10.0 ** (18 - power)).fillna((difficulty * 2**32 * blocks / 86_400 / 1e18).where(blocks > 0))
+    count = hashes * 86_400 / 2**32 / difficulty
+    blocks = blocks.fillna(count.where((count - count.round()).abs() >= 0.02, count.round()))
+    difficulty = difficulty.fillna(hashes * 86_400 / (2**32 * blocks.where(blocks > 0)))
     if frame["height"].isna().all() and "block_count" in given and frame.index[0] <= pd.Timestamp("2009-01-09"):
-        frame["height"] = block_heights(blocks, difficulty)
+        frame["height"] = block_heights(blocks.where(blocks == blocks.round()), difficulty)
     if frame["revenue_usd"].isna().all():
         frame["revenue_usd"] = frame["issuance_usd"] + frame["fees_btc"] * frame["price_usd"]
-    return daily_panel(
-        frame.assign(hash_rate_ehs=rate / 10.0 ** (18 - power), block_count=blocks, difficulty=difficulty)
-    )
+    return daily_panel(frame.assign(hash_rate_ehs=rate, block_count=blocks, difficulty=difficulty))
 
 
-REQUIRED, OPTIONAL = ("HashRate", "BlkCnt"), ("IssTotNtv", "IssTotUSD", "FeeTotNtv", "PriceUSD", "DiffMean")
 CSV_FILE, API, KEY_VARIABLE = "btc.csv", "Coin Metrics API", "COINMETRICS_API_KEY"
-
-
-COLUMNS = {"HashRate": "hash_rate_ehs", "BlkCnt": "block_count", "DiffMean": "difficulty", "PriceUSD": "price_usd"}
-COLUMNS |= {"IssTotNtv": "issuance_btc", "FeeTotNtv": "fees_btc", "IssTotUSD": "issuance_usd"}
+REQUIRED = {"HashRate": "hash_rate_ehs", "BlkCnt": "block_count"}
+OPTIONAL = {"IssTotNtv": "issuance_btc", "IssTotUSD": "issuance_usd", "FeeTotNtv": "fees_btc", "PriceUSD": "price_usd"}
+OPTIONAL |= {"DiffMean": "difficulty"}
 
 
 def coinmetrics_panel(text: pd.DataFrame, what: str) -> pd.DataFrame:
     """The panel in a table of Coin Metrics' daily metrics; days without a block have no hash rate and no difficulty."""
     if "time" not in text:
         raise DataError(f"{what}: the column time is missing")
-    table = numbers(text, REQUIRED, what, OPTIONAL)
-    days = midnights(times(text["time"], f"{what}: time"), what)
-    return assemble(by_day(days, table, what).rename(columns=COLUMNS), 12)
+    table = numbers(text, REQUIRED, what, OPTIONAL).rename(columns=REQUIRED | OPTIONAL)
+    return assemble(by_day(midnights(times(text["time"], f"{what}: time"), what), table, what), 12)
 
 
 def parse_coinmetrics(files: Mapping[str, bytes]) -> pd.DataFrame:

@@ -99,15 +99,14 @@ def own_era_excess(price: pd.Series, era: pd.Series, days: int, lag: int = 1, si
     x_t = r_t(h) - h m_t, with m_t the mean daily log return over the days of t's era since `since`, without days
     t-364 ... t+lag+h: neither the fall of drift from era to era, nor the fall before a capitulation (the bias that
     Miller and Sanjurjo (2018) found in streaks), nor the outcome itself enters the comparison. `era`: label of each day
-    (`mining.difficulty.era_of`). Index: the days since `since` whose outcome is known and whose era has at least 90
-    other days to compare with.
+    (`mining.difficulty.era_of`). Index: the days since `since` of known outcome, whose era has 90 other days or more.
 
     >>> price = pd.Series(1.01 ** np.arange(800.0), pd.date_range("2014-01-01", periods=800))
     >>> bool(own_era_excess(price, price * 0, 30).abs().max() < 1e-9)  # a steady rise is no excess
     True
     """
     returns = forward_returns(price, days, lag)
-    changes = np.where(price.index < since, np.nan, _log_price(price).diff())
+    changes = np.where(price.index < (since or "1900"), np.nan, _log_price(price).diff())
     yardstick, labels = np.full(len(price), np.nan), era.reindex(price.index)
     for own in (np.flatnonzero(labels == label) for label in labels.unique()):
         known = np.nan_to_num(changes[own]), ~np.isnan(changes[own])
@@ -116,7 +115,7 @@ def own_era_excess(price: pd.Series, era: pd.Series, days: int, lag: int = 1, si
         begin, stop = np.maximum(at - RUN_UP_DAYS + 1, 0), np.minimum(at + lag + days + 1, len(own))
         rest, left = running[:, -1:] - (running[:, stop] - running[:, begin])
         yardstick[own] = np.where(left >= MIN_YARDSTICK_DAYS, rest / np.maximum(left, 1), np.nan)
-    return (returns - days * yardstick)[since:].dropna().rename(f"excess_log_return_{days}d")
+    return (returns - days * yardstick).loc[since or None :].dropna().rename(f"excess_log_return_{days}d")
 
 
 def describe(log_returns: Iterable[float]) -> dict[str, float]:
