@@ -178,7 +178,11 @@ def test_halvings_and_eras_from_heights_or_else_from_the_reference():
     late["height"] += 446_000
     assert difficulty.halving_days(late).empty and difficulty.era_of(late.index, late).unique().tolist() == [2016]
     blind = steady_panel(np.ones(300), start="2020-01-01").assign(height=np.nan)
-    assert difficulty.era_of(blind.index, blind)[["2020-05-10", "2020-05-11"]].tolist() == [2016, 2020]
+    counted_for_days = blind.assign(
+        height=(630_000 - 300 + blind["block_count"].cumsum()).where(blind.index < "2020-01-03")
+    )
+    for dark in (blind, counted_for_days):
+        assert difficulty.era_of(dark.index, dark)[["2020-05-10", "2020-05-11"]].tolist() == [2016, 2020]
     table = difficulty.halvings()
     assert (table["subsidy_btc"] == difficulty.subsidy_btc(table["height"].to_numpy())).all()
 

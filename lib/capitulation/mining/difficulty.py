@@ -48,16 +48,14 @@ def halvings() -> pd.DataFrame:
 def halving_days(panel: pd.DataFrame) -> pd.Series:
     """Day of each halving inside `panel`: index `halving` (1, 2, …), value the first day at height k * 210,000 or more.
 
-    Only halvings whose day before is in the panel too; without any height, those of `halvings` that are.
+    Only halvings whose day before is in the panel too; on days of unknown height those of `halvings`.
     """
-    height = panel["height"].dropna()
-    if height.empty:
-        table = halvings().set_index("halving")["date"]
-        return table[table.isin(panel.index)].rename("halving_day")
+    height, table = panel["height"].dropna(), halvings().set_index("halving")["date"]
+    dark = table[table.isin(panel.index[panel["height"].isna()])]
     halved = (height // HALVING_BLOCKS).astype("int64")
-    numbers = pd.RangeIndex(halved.iloc[0] + 1, halved.max() + 1, name="halving")
-    days = height.index[halved.cummax().searchsorted(numbers)]
-    return pd.Series(days, index=numbers, dtype="datetime64[ns]", name="halving_day")
+    numbers = range(halved.iloc[0] + 1, halved.max() + 1) if len(height) else range(0)
+    days = pd.Series(height.index[halved.cummax().searchsorted(numbers)], numbers, dtype="datetime64[ns]")
+    return dark.combine_first(days).rename("halving_day").rename_axis("halving")
 
 
 def era_of(days: pd.DatetimeIndex | pd.Series, panel: pd.DataFrame) -> pd.Series:
