@@ -69,7 +69,7 @@ def _truth(rows: list, times: np.ndarray) -> pd.DataFrame:
 
 
 def without(panel, days, *columns) -> pd.DataFrame:
-    """`panel` with nothing known on those `days` (positions), or nothing in those `columns`."""
-    holed = panel.copy()
-    holed.iloc[list(days), panel.columns.get_indexer(columns or panel.columns)] = np.nan
+    """`panel` with nothing known on those `days` (positions or dates), or nothing in those `columns`."""
+    holed, dates = panel.copy(), days if isinstance(days, pd.DatetimeIndex) else panel.index[list(days)]
+    holed.loc[dates, list(columns or panel.columns)] = np.nan
     return holed

@@ -12,6 +12,7 @@ import capitulation as cap
 from capitulation.paths import notebooks_folder
 from capitulation.simulate.market import simulate_panel
 from notebook_cells import run_cells
+from panels import without
 
 NOTEBOOKS = sorted(path.stem for path in notebooks_folder().glob("[0-9]*.ipynb"))
 THINGS = (
@@ -46,11 +47,9 @@ def bare():
 NETWORK = ["hash_rate_ehs", "block_count", "difficulty", "height"]
 
 
-def without(panel, columns, *holes):
-    """The panel without `columns` on each of the holes: first day and number of days."""
-    for first, days in holes:
-        panel.loc[pd.date_range(first, periods=days), columns] = np.nan
-    return panel
+def days_of(*holes):
+    """The days of some holes: first day and number of days of each."""
+    return pd.DatetimeIndex([day for first, days in holes for day in pd.date_range(first, periods=days)])
 
 
 def holes_in_price():
@@ -59,7 +58,7 @@ def holes_in_price():
     ends = cap.episodes(cap.hash_ribbons(panel)["inverted"], panel)["end"].dropna().loc[lambda end: end >= "2014"]
     needed = ends.iloc[0], ends.iloc[1] + pd.Timedelta(days=1), ends.iloc[2] + pd.Timedelta(days=91), panel.index[-1]
     scattered = pd.date_range("2014-03-01", periods=10, freq="37D")
-    return without(panel, ["price_usd", "revenue_usd"], *((day, 1) for day in (*scattered, *needed)))
+    return without(panel, pd.DatetimeIndex([*scattered, *needed]), "price_usd", "revenue_usd")
 
 
 def holes_in_the_network():
@@ -68,13 +67,15 @@ def holes_in_the_network():
     ends = cap.episodes(cap.hash_ribbons(panel)["inverted"], panel)["end"].dropna().loc[lambda end: end >= "2014"]
     at_ends = (ends.iloc[0] - pd.Timedelta(days=1), 3), (ends.iloc[1], 1)
     spans = ("2013-09-01", 1), ("2013-12-01", 3), ("2014-03-01", 10), ("2014-06-15", 31), ("2014-12-01", 100)
-    panel = without(without(panel, NETWORK, *spans, *at_ends), ["difficulty"], ("2016-09-01", 2))
-    return without(panel, ["issuance_btc", "fees_btc", "revenue_usd"], ("2017-06-01", 5), ("2018-01-01", 2))
+    panel = without(without(panel, days_of(*spans, *at_ends), *NETWORK), days_of(("2016-09-01", 2)), "difficulty")
+    money = "issuance_btc", "fees_btc", "revenue_usd"
+    return without(panel, days_of(("2017-06-01", 5), ("2018-01-01", 2)), *money)
 
 
 def dark_end():
     """No hash rate in the last seventy days, no blocks in the last three years."""
-    return without(without(market(), ["block_count", "height"], ("2015-01-05", 1094)), NETWORK[:1], ("2017-10-25", 70))
+    panel = without(market(), days_of(("2015-01-05", 1094)), "block_count", "height")
+    return without(panel, days_of(("2017-10-25", 70)), "hash_rate_ehs")
 
 
 EARLY = {"sample_start": "2010-08-01"}

@@ -182,7 +182,7 @@ def test_a_run_that_begins_after_unknown_days_is_said_to_be_at_least_so_old(whol
     ribbon = hash_ribbons(whole)
     start = runs(ribbon["inverted"])["start"].iloc[3]
     hole = pd.date_range(start - pd.Timedelta(days=9), start + pd.Timedelta(days=1))
-    panel = without(whole, whole.index.get_indexer(hole)).loc[: start + pd.Timedelta(days=70)]
+    panel = without(whole, pd.DatetimeIndex(hole)).loc[: start + pd.Timedelta(days=70)]
     state, certain = pr.present_state(panel), pr.present_state(whole.loc[: panel.index[-1]])
     assert state["days_in_state"] < certain["days_in_state"] == 71 and state["ribbon_state"] == certain["ribbon_state"]
     assert state["days_in_state_at_least"] and not certain["days_in_state_at_least"]

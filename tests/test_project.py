@@ -62,7 +62,7 @@ def test_every_pin_can_be_installed_with_every_python_of_the_project():
         assert len(used) == len({canonicalize_name(pin.name) for pin in pins})
         for pin in used:
             item = known.get(canonicalize_name(pin.name))
-            if item and pin.specifier.contains(item.version) and item.metadata["Requires-Python"]:
+            if item and pin.specifier.contains(item.version) and item.metadata.get("Requires-Python"):
                 assert SpecifierSet(item.metadata["Requires-Python"]).contains(python), f"{pin} with {python}"
 
 

@@ -17,13 +17,12 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_m
 from ruamel.yaml import YAML, YAMLError
 
 from capitulation.errors import InputError, nearest, one_line
-from capitulation.mining.rules import RULES, thresholds
+from capitulation.mining.rules import RULES, field, thresholds
 from capitulation.paths import params_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 GENESIS_DAY = dt.date(2009, 1, 3)
-MAX_PROFILE_BYTES = 100_000
-MAX_HORIZONS = 13  # a dozen and the primary one
+MAX_PROFILE_BYTES, MAX_HORIZONS = 100_000, 13  # a dozen and the primary one
 ANY_PROFILE = "a profile in params/"
 SAVED = "# Saved from a notebook: what differs from the defaults."
 
@@ -36,48 +35,44 @@ Horizons = Annotated[list[Horizon], Field(min_length=1, max_length=MAX_HORIZONS)
 Pages = Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(min_length=0, max_length=100), InOrder]
 
 
-def _field(default: Any, unit: str, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
-
-
 class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True):
     """Everything but the thresholds of the rules, and what must hold between the fields."""
 
-    source: Source = _field("auto", "name", "where the data come from")
-    data: str = _field("", "path", "local file, or several separated by spaces, instead of a source", max_length=4096)
-    columns: dict[str, str] | str = _field("", "names", "which column of the local files holds which series")
-    as_of: str = _field("", "date", "last day known to the run; empty: the last complete day")
-    max_age_days: float = _field(1.0, "days", "a snapshot younger than this is used without fetching", ge=0, le=36500)
-    pages: Pages = _field([], "numbers", "notebooks that make up the report; empty: all")
-    sample_start: str = _field("2014-01-01", "date", "first day of the study tables' sample", min_length=1)
+    source: Source = field("name", "where the data come from", "auto")
+    data: str = field("path", "local file, or several separated by spaces, instead of a source", "", max_length=4096)
+    columns: dict[str, str] | str = field("names", "which column of the local files holds which series", "")
+    as_of: str = field("date", "last day known to the run; empty: the last complete day", "")
+    max_age_days: float = field("days", "a snapshot younger than this is used without fetching", 1.0, ge=0, le=36500)
+    pages: Pages = field("numbers", "notebooks that make up the report; empty: all", [])
+    sample_start: str = field("date", "first day of the study tables' sample", "2014-01-01", min_length=1)
 
-    price_fast_days: int = _field(10, "days", "fast mean of price in the buy rule", ge=1, le=400)
-    price_slow_days: int = _field(20, "days", "slow mean of price in the buy rule", ge=2, le=800)
-    min_days: int = _field(0, "days", "episodes shorter than this are left out everywhere", ge=0, le=1000)
-    min_depth_z: float = _field(
-        0.0, "standard errors", "episodes whose |depth_z| is smaller are left out everywhere", ge=0, le=100
+    price_fast_days: int = field("days", "fast mean of price in the buy rule", 10, ge=1, le=400)
+    price_slow_days: int = field("days", "slow mean of price in the buy rule", 20, ge=2, le=800)
+    min_days: int = field("days", "episodes shorter than this are left out everywhere", 0, ge=0, le=1000)
+    min_depth_z: float = field(
+        "standard errors", "episodes whose |depth_z| is smaller are left out everywhere", 0.0, ge=0, le=100
     )
 
-    horizons_days: Horizons = _field(
-        [7, 30, 60, 90, 180, 365], "days", "forward-return horizons; the primary one is always among them"
+    horizons_days: Horizons = field(
+        "days", "forward-return horizons; the primary one is always among them", [7, 30, 60, 90, 180, 365]
     )
-    entry_lag_days: int = _field(1, "days", "days between a signal's day and the close it is traded at", ge=0, le=30)
-    primary_definition: Definition = _field("hash_ribbons", "name", "rule of the one primary test")
-    primary_anchor: Anchor = _field("recovery", "name", "anchor of the one primary test")
-    primary_horizon_days: int = _field(90, "days", "horizon of the one primary test", ge=1, le=1500)
-    confidence: float = _field(0.95, "fraction", "coverage of intervals", gt=0.5, lt=1)
-    n_bootstrap: int = _field(2000, "resamples", "stationary-bootstrap resamples", ge=100, le=10**6)
-    n_matched: int = _field(2000, "sets", "matched random entry sets", ge=100, le=10**6)
-    n_random_entries: int = _field(10_000, "sets", "random entry sets with the strategy's exposure", ge=100, le=10**6)
-    seed: int = _field(20260120, "integer", "seed of every random draw", ge=0, le=2**31 - 1)
+    entry_lag_days: int = field("days", "days between a signal's day and the close it is traded at", 1, ge=0, le=30)
+    primary_definition: Definition = field("name", "rule of the one primary test", "hash_ribbons")
+    primary_anchor: Anchor = field("name", "anchor of the one primary test", "recovery")
+    primary_horizon_days: int = field("days", "horizon of the one primary test", 90, ge=1, le=1500)
+    confidence: float = field("fraction", "coverage of intervals", 0.95, gt=0.5, lt=1)
+    n_bootstrap: int = field("resamples", "stationary-bootstrap resamples", 2000, ge=100, le=10**6)
+    n_matched: int = field("sets", "matched random entry sets", 2000, ge=100, le=10**6)
+    n_random_entries: int = field("sets", "random entry sets with the strategy's exposure", 10_000, ge=100, le=10**6)
+    seed: int = field("integer", "seed of every random draw", 20260120, ge=0, le=2**31 - 1)
 
-    hold_days: int = _field(90, "days", "holding period of the backtest", ge=1, le=1500)
-    fee_bps: float = _field(10.0, "basis points", "fee per trade and side", ge=0, le=1000)
-    slippage_bps: float = _field(5.0, "basis points", "slippage per trade and side", ge=0, le=1000)
+    hold_days: int = field("days", "holding period of the backtest", 90, ge=1, le=1500)
+    fee_bps: float = field("basis points", "fee per trade and side", 10.0, ge=0, le=1000)
+    slippage_bps: float = field("basis points", "slippage per trade and side", 5.0, ge=0, le=1000)
 
-    simulation_seed: int = _field(17, "integer", "seed of the simulated market", ge=0, le=2**31 - 1)
-    trust_repetitions: int = _field(
-        8, "markets", "simulated markets recomputed live in the trust notebook", ge=0, le=10**6
+    simulation_seed: int = field("integer", "seed of the simulated market", 17, ge=0, le=2**31 - 1)
+    trust_repetitions: int = field(
+        "markets", "simulated markets recomputed live in the trust notebook", 8, ge=0, le=10**6
     )
 
     @field_validator("as_of", "sample_start", mode="before")
@@ -115,9 +110,8 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
             raise ValueError(f"retargets_k={self.retargets_k} must not exceed retargets_n={self.retargets_n}")
         self.horizons_days[:] = sorted({*self.horizons_days, self.primary_horizon_days})
         if len(self.horizons_days) > MAX_HORIZONS:
-            raise ValueError(
-                f"horizons_days and primary_horizon_days={self.primary_horizon_days}: at most {MAX_HORIZONS}"
-            )
+            both = f"horizons_days and primary_horizon_days={self.primary_horizon_days}"
+            raise ValueError(f"{both}: at most {MAX_HORIZONS}")
         if self.as_of and self.as_of <= self.sample_start:
             remedy = "choose a later as_of or an earlier sample_start, the study's first day"
             raise ValueError(f"as_of={self.as_of} must be after sample_start={self.sample_start}: {remedy}")

@@ -145,9 +145,8 @@ def episodes(
         return running[stop] - running[since]
 
     changes, height, unknown = adjustments(panel), panel["height"], state.reindex(panel.index).isna().to_numpy()
-    cut, unclear = (
-        panel.index.isin(changes["date"][marked]) for marked in (changes["change"] < 0, changes["change"].isna())
-    )
+    came, change = changes["date"], changes["change"]
+    cut, unclear = (panel.index.isin(came[marked]) for marked in (change < 0, change.isna()))
     cuts = pd.array(within(cut, start), "Int64")
     cuts[within(unclear | height.isna().to_numpy(), start) > 0] = pd.NA
     last_known = np.append(-1, np.maximum.accumulate(np.where(unknown, -1, np.arange(len(panel)))))

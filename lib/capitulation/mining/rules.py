@@ -77,22 +77,22 @@ def beyond(measure: pd.Series, intensity: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"measure": measure, "intensity": intensity})
 
 
-def _is(unit: str, description: str, **limits: float) -> Any:
-    """What a threshold is: its unit, its meaning and what is allowed."""
-    return Field(description=description, json_schema_extra={"unit": unit}, **limits)
+def field(unit: str, description: str, default: Any = ..., **limits: Any) -> Any:
+    """What a parameter is: its unit, its meaning, its default (where that stands here) and what is allowed."""
+    return Field(default, description=description, json_schema_extra={"unit": unit}, **limits)
 
 
-FastDays = Annotated[int, _is("days", "fast mean of hash rate", ge=2, le=400)]
-SlowDays = Annotated[int, _is("days", "slow mean of hash rate", ge=3, le=800)]
-MeanDays = Annotated[int, _is("days", "mean of hash rate for the drawdown rule", ge=1, le=400)]
-Drawdown = Annotated[float, _is("fraction", "drawdown of hash rate from its running peak", gt=0, lt=1)]
-CutsNeeded = Annotated[int, _is("retargets", "negative retargets needed", ge=1, le=100)]
-LookedBack = Annotated[int, _is("retargets", "retargets looked back on", ge=1, le=100)]
-Compression = Annotated[float, _is("fraction", "difficulty ribbon: coefficient of variation below this", gt=0, lt=1)]
-PuellBelow = Annotated[float, _is("ratio", "Puell multiple below this", gt=0, lt=10)]
-Stress = Annotated[float, _is("ratio", "hashprice below this share of its mean of the past year", gt=0, lt=2)]
-PowerPrice = Annotated[float, _is("USD/kWh", "power price of miners", gt=0, lt=10)]
-FleetShare = Annotated[float, _is("fraction", "share of the recent rig fleet under breakeven", gt=0, le=1)]
+FastDays = Annotated[int, field("days", "fast mean of hash rate", ge=2, le=400)]
+SlowDays = Annotated[int, field("days", "slow mean of hash rate", ge=3, le=800)]
+MeanDays = Annotated[int, field("days", "mean of hash rate for the drawdown rule", ge=1, le=400)]
+Drawdown = Annotated[float, field("fraction", "drawdown of hash rate from its running peak", gt=0, lt=1)]
+CutsNeeded = Annotated[int, field("retargets", "negative retargets needed", ge=1, le=100)]
+LookedBack = Annotated[int, field("retargets", "retargets looked back on", ge=1, le=100)]
+Compression = Annotated[float, field("fraction", "difficulty ribbon: coefficient of variation below this", gt=0, lt=1)]
+PuellBelow = Annotated[float, field("ratio", "Puell multiple below this", gt=0, lt=10)]
+Stress = Annotated[float, field("ratio", "hashprice below this share of its mean of the past year", gt=0, lt=2)]
+PowerPrice = Annotated[float, field("USD/kWh", "power price of miners", gt=0, lt=10)]
+FleetShare = Annotated[float, field("fraction", "share of the recent rig fleet under breakeven", gt=0, le=1)]
 
 
 # Thresholds without a published value: set so that a rule holds on a minority of days, before returns were looked at.

@@ -24,14 +24,10 @@ from capitulation.report.tables import html_table
 from capitulation.words import count
 
 CAPTIONS = {
-    "Parameters": "Parameters that differ.",
     "Data": "Where the data came from and which days they cover.",
     "Revised days": "Days that both have, with other values; the largest relative changes first.",
-    "The primary test": "Figures of the primary test.",
     "The present state": "The state on the last day of each.",
     "Episodes": "Episodes that appeared, vanished or moved; the same episode overlaps in time.",
-    "Tables": "Tables whose content differs.",
-    "Software": "Versions that differ.",
 }
 FORMATS = {"relative_change": "+.3%", "first": ".6g", "second": ".6g"}
 MARKET = ("source", "snapshot", "retrieved_at", "first_day", "last_day", "n_days", "simulated")
@@ -128,7 +124,8 @@ def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
             locks.enter_context(run_lock(run, progress))
         found = differences(one, other, facts, others)
         for title, frame in found.items():
-            shown, caption = frame.head(20) if title == "Revised days" else frame, CAPTIONS[title]
+            shown = frame.head(20) if title == "Revised days" else frame
+            caption = CAPTIONS.get(title, f"{title}: what differs.")
             if len(shown) < len(frame):
                 caption += f" {len(shown)} of {len(frame):,} are shown."
             table = html_table(shown, caption, headers={"first": a, "second": b}, formats=FORMATS)

@@ -24,8 +24,6 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-if "rfc3987_syntax" not in sys.modules:  # an optional grammar of jsonschema, never needed: 0.9 s to import
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 import matplotlib as mpl
 import nbformat
 import psutil
@@ -232,7 +230,7 @@ def tidy(job: Job) -> None:
 
 
 class _Running:
-    """One notebook under way: its process, when it began, and `at`: the number of its cell and since when it runs."""
+    """One notebook under way: its process, when it began; `at`: its cell's number from 1 (0: none yet), since when."""
 
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("fork" if job.engine == "in-process" else "spawn")
@@ -248,15 +246,6 @@ class _Running:
             self.theirs.close()
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
-
-    @property
-    def cell(self) -> int:
-        """The number of the cell that runs, from 1; 0 before the first."""
-        return int(self.at[0])
-
-    def late(self) -> bool:
-        """Whether a cell runs longer than it may: seen from outside, as a cell can be deaf to any signal."""
-        return 0 < self.at[1] < time.monotonic() - self.job.cell_timeout
 
     def result(self, late: bool) -> Page | str:
         """Its page, or why there is none; a process that has sent neither is ended."""
@@ -281,9 +270,9 @@ class _Running:
         """Leave the notebook in `kept`; one that was not saved as its author wrote it, with the reason in the cell."""
         if not self.job.output.is_file():
             notebook = json.loads(self.job.source.read_bytes())
-            if self.cell:
+            if cell := int(self.at[0]):
                 error = new_output("error", ename="ReportError", evalue=reason, traceback=[reason])
-                notebook["cells"][self.cell - 1]["outputs"] = [error]
+                notebook["cells"][cell - 1]["outputs"] = [error]
             self.job.output.write_text(json.dumps(notebook, indent=1), encoding="utf-8")
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
@@ -307,7 +296,7 @@ def run_all(
                 one.start()
             heard = wait(list(running), timeout=0.5)
             for pipe, one in list(running.items()):
-                late = one.late()
+                late = 0 < one.at[1] < time.monotonic() - one.job.cell_timeout  # a cell can be deaf to any signal
                 waiting_for = pipe not in heard and one.process.is_alive()  # what it left may keep the pipe open
                 if waiting_for and not late:
                     continue
@@ -315,7 +304,7 @@ def run_all(
                 if isinstance(result, str):
                     one.keep(kept, result)
                     see = f"see {kept.parent.name}/{kept.name}/, the previous report is untouched"
-                    raise ReportError(f"notebook {name}, cell {one.cell}: {result}; {see}")
+                    raise ReportError(f"notebook {name}, cell {one.at[0]:.0f}: {result}; {see}")
                 one.process.join()
                 del running[pipe]
                 done[name] = result, time.monotonic() - one.began

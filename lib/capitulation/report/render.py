@@ -12,7 +12,6 @@ import html
 import json
 import re
 import struct
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,13 +22,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from latex2mathml.converter import convert as convert_latex
 from markupsafe import Markup, escape
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
-
-if "rfc3987_syntax" not in sys.modules:  # an optional grammar of jsonschema, never needed: 0.9 s to import
-    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
 from capitulation.mining.rules import RULES
 from capitulation.params import Params
@@ -199,9 +195,9 @@ def _number_headings(body: str, prefix: str) -> tuple[str, list[dict[str, Any]]]
 PAGES = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-FILES = {"style": "style.css", "script": "page.js"}
-PAGES.globals |= {name: (TEMPLATES / file).read_text(encoding="utf-8") for name, file in FILES.items()}
 PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS, "between": between}
+for _name, _file in (("style", "style.css"), ("script", "page.js")):
+    PAGES.globals[_name] = (TEMPLATES / _file).read_text(encoding="utf-8")
 PAGES.filters |= {
     "cell": format_cell,
     "percent": percent,
@@ -209,8 +205,6 @@ PAGES.filters |= {
     "signed": signed,
     "units": keep_units,
     "markdown": markdown,
-}
-PAGES.filters |= {
     "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),
     "days": lambda text: Markup(keep_days(str(escape(keep_units(text))))),  # noqa: S704  escaped first
     "displayed": displayed,

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 import capitulation
-from capitulation.data.market import Market, load_market, save_market
+from capitulation.data.market import Market, Progress, load_market, save_market
 from capitulation.errors import DataError, InputError, ReportError, nearest, one_line
 from capitulation.params import SHARED, Params, shared_settings
 from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json
@@ -41,7 +41,6 @@ NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MARKET_PARAMETERS = {"source", "data", "columns", "as_of", "max_age_days", "simulation_seed"}
 ENGINES = ("in-process", "kernel")
 PACKAGES = ("arch", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
-Progress = Callable[[str], None]
 
 
 class Notebook(NamedTuple):
@@ -342,8 +341,8 @@ def fill(
     if name == "in-process" and todo:  # all rooms of the library, so that the forked notebooks find them loaded
         for module in walk_packages(capitulation.__path__, "capitulation."):
             import_module(module.name)
-    places = {staging: "run", project_root().absolute(): ".", Path(os.path.expanduser("~")): "~"}  # noqa: PTH111
-    hidden = {str(path): word for path, word in places.items() if path.is_absolute() and path.parent != path}
+    folders = {staging: "run", project_root().absolute(): ".", Path(os.path.expanduser("~")): "~"}  # noqa: PTH111
+    hidden = {str(path): word for path, word in folders.items() if path.is_absolute() and path.parent != path}
     jobs = []
     for item, made in todo:  # each writes into a part of its own, where it finds the market and the run's settings
         part = parts / item.name

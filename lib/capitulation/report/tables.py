@@ -22,7 +22,7 @@ from capitulation.mining.rules import RULES
 from capitulation.paths import reference_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
-TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
+TABLE_NAME, MIDNIGHT = re.compile(r"[a-z][a-z0-9_]{0,60}"), " 00:00:00"  # of a column that is a day
 UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year", "p-value")
 Words = Mapping[str, str] | None  # by column
 
@@ -41,11 +41,6 @@ def _safe_cell(value: Any) -> Any:
     return f"'{line}" if re.match(r"\s*[=+@-]", line) else line
 
 
-def _name(key: Any) -> str:
-    """A column's name as text, whatever it is."""
-    return f"{key:%Y-%m-%d}" if isinstance(key, pd.Timestamp) else str(key)
-
-
 def csv_text(frame: pd.DataFrame) -> str:
     """`frame` as CSV: ISO days, fractions as they are, booleans true/false, missing cells empty, no index.
 
@@ -58,7 +53,7 @@ def csv_text(frame: pd.DataFrame) -> str:
             out[number] = column.astype(object).map({True: "true", False: "false"})
         elif not (is_numeric_dtype(column) or is_datetime64_any_dtype(column)):
             out[number] = column.astype(object).map(_safe_cell, na_action="ignore")
-    header = [_safe_cell(_name(key)) for key in frame]
+    header = [_safe_cell(str(key).removesuffix(MIDNIGHT)) for key in frame]
     return out.to_csv(index=False, header=header, date_format="%Y-%m-%d", lineterminator="\n")
 
 
@@ -127,11 +122,12 @@ def html_table(
         unit = units.get(key, "")
         if formats.get(key, "").endswith("%"):  # shown as percent, a fraction does not call itself one
             unit = unit.removeprefix("fraction").strip()
-        label = html.escape(headers.get(key, _name(key).replace("_", " ")))
+        plain = str(key).removesuffix(MIDNIGHT)
+        label = html.escape(headers.get(key, plain.replace("_", " ")))
         small = "" if unit in (*UNITLESS, label, before) else f' <span class="unit">{html.escape(unit)}</span>'
         before = unit  # of neighbours with one unit the first says it
         kind = ' class="num"' if number else ""
-        head.append(f'<th scope="col"{kind} data-column="{html.escape(_name(key))}">{label}{small}</th>')
+        head.append(f'<th scope="col"{kind} data-column="{html.escape(plain)}">{label}{small}</th>')
     for row in frame.itertuples(index=False):
         cells = []
         for key, number, value in zip(frame, numeric, row, strict=True):

@@ -17,14 +17,7 @@ import pandas as pd
 from capitulation.mining.difficulty import next_adjustment
 from capitulation.mining.economics import economics, rigs_under_water
 from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
-from capitulation.mining.hashrate import (
-    KNOWN_SHARE,
-    drawdown,
-    drawdown_se,
-    hash_ribbons,
-    ribbon_state,
-    rolling_mean,
-)
+from capitulation.mining.hashrate import KNOWN_SHARE, drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import recovery_odds, relapse
 from capitulation.study.events import HORIZONS, by_grade
@@ -44,8 +37,8 @@ QUANTILES = {"worst": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "best": 1.0}
 GRADE_WORDS = {"real": "beyond three", "doubtful": "between two and three", "noise-like": "within two"}
 GRADE_WORDS = {name: f"lowest gap {words} standard errors of block luck" for name, words in GRADE_WORDS.items()}
 DASH, NOT_KNOWN = "–", "not known"
-CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
 WATCH = ("to watch", "to watch also")
+CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
 CARD += ("relapsed in 30 d", *WATCH)
 
 EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
@@ -136,8 +129,7 @@ def present_state(
     the horizon nearest to `primary_days`), `grade` (of the capitulation so far, in an expansion of the one it ended),
     `relapse` (rows of `duration.relapse`), `relapse_ahead` (in the first 90 days of an expansion: of earlier recoveries
     of its grade that held as long, how many relapsed within 90 days), `hash_rate_days_missing` (of the slow window),
-    `hash_rate_missing_on` (these and those on which unknown days of the run hang, in words), `last_known` (day, of some
-    inputs).
+    `hash_rate_missing_on` (these and those on which unknown days of the run hang, in words), `last_known` (days).
 
     `min_days` and `min_depth_z` choose the past episodes from which odds, relapses and comparable moments come (an
     expansion counts where the episode before it does); they look at whole episodes, the present one is never left out.
@@ -177,10 +169,10 @@ def present_state(
         odds = dict(zip(odds, figures, strict=True))
     falls = {}
     for days in DRAWDOWN_DAYS:
-        mean, se = rolling_mean(panel["hash_rate_ehs"], days), drawdown_se(panel, days).iloc[-1]
+        mean, fallen = rolling_mean(panel["hash_rate_ehs"], days), drawdown(panel, days).iloc[-1]
         peak = {"peak_ehs": mean.max(), "peak_date": mean.idxmax() if mean.notna().any() else None}
-        fall = {"drawdown": drawdown(panel, days).iloc[-1], "se": se}
-        falls[f"{days}d"] = {"mean_ehs": mean.iloc[-1], **peak, **fall}
+        error = drawdown_se(panel, days).iloc[-1]
+        falls[f"{days}d"] = {"mean_ehs": mean.iloc[-1], **peak, "drawdown": fallen, "se": error}
     coming = {key.replace("change_", ""): value for key, value in next_adjustment(panel, confidence, since).items()}
     history, rigs = economics(panel.tail(400)), rigs_under_water(panel.tail(30), power_price_usd_kwh)
     money, inputs = history.iloc[-1], panel[["price_usd", "hash_rate_ehs", "height"]]
@@ -283,8 +275,7 @@ def facts(state: State) -> pd.DataFrame:
     """The present in words, a fact a row, in the order in which they are told; `state` as from `present_state`.
 
     Columns: label (short, for terminal and index); quantity (in full, for the page's table; empty where the table
-    leaves it out); value (`not known` where it is not); uncertainty (how sure, since when, or why it is not known);
-    text (both).
+    leaves it out); value (or `not known`); uncertainty (how sure, since when, or why it is not known); text (both).
     """
     unknown, age, rigs, coming = map(state.get, ("days_unknown", "days_in_state", "fleet", "next_retarget"))
     level, no_state = f"{exactly(state['confidence'])} interval", state["unknown_because"] or ""

@@ -245,7 +245,6 @@ def strategies(
     if price.count() < 2:
         nothing = pd.DataFrame(columns=TABLE_COLUMNS)
         return SimpleNamespace(table=nothing, runs={}, random={}, trials=nothing[["sharpe", "excess_sharpe"]])
-
     costs = {"lag": lag, "fee_bps": fee_bps, "slippage_bps": slippage_bps}
     hold = backtest(price, price.index[:1], exits=[], **costs | {"lag": 0})
     shown, every = {"buy_and_hold": ("", "", "", None)}, {"buy_and_hold": hold}
@@ -262,7 +261,6 @@ def strategies(
             name, back = f"{definition}_{STAY_OUT}", event_marks(price.index, events[definition, "recovery"])
             every[name] = backtest(price, back | (price.index == price.index[0]), exits=when, **costs)
             shown[name] = (definition, anchor, STAY_OUT, None)
-
     gains = {name: (daily_returns(run.equity), timing_returns(run, hold)) for name, run in every.items()}
     sharpes = {name: [ratio(r.mean(), r.std()) for r in both] for name, both in gains.items()}
     trials = pd.DataFrame.from_dict(sharpes, orient="index", columns=["sharpe", "excess_sharpe"]).dropna()
@@ -274,7 +272,6 @@ def strategies(
     for rule in {about[0] for about in shown.values()}:
         own = [name for name, about in shown.items() if about[0] == rule]
         p_rule |= zip(own, max_rotation_test(log_steps, held[own].T).p_family, strict=True)
-
     rows, random = [], {}
     for name, about in shown.items():
         run, (_, excess) = every[name], gains[name]
