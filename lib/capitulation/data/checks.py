@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from typing_extensions import TypedDict
 
+from capitulation.data.panel import BLOCKS_PER_DAY, hash_rate_ehs
 from capitulation.words import count, day, percent, stretches
 
 SEVERITIES = FAILURE, WARNING, NOTE = "failure", "warning", "note"
@@ -108,7 +109,7 @@ def _ends(panel: pd.DataFrame, today: pd.Timestamp, fetched: bool) -> Iterator[F
 def usual(column: str, days: pd.DatetimeIndex) -> pd.Series:
     """The level of price_usd, difficulty or hash_rate_ehs that is known of each of the `days`, to a factor of 10."""
     if column == "hash_rate_ehs":
-        return usual("difficulty", days) * 2**32 / 600 / 1e18
+        return hash_rate_ehs(usual("difficulty", days), BLOCKS_PER_DAY)
     year, known = days.year + days.day_of_year / 366, USUAL[column]
     return pd.Series(np.exp(np.interp(year, [*known], np.log([*known.values()]))), index=days, name=column)
 
@@ -116,7 +117,7 @@ def usual(column: str, days: pd.DatetimeIndex) -> pd.Series:
 def _units(panel: pd.DataFrame) -> Iterator[Finding]:
     """A year's medians that a wrong unit moves: the table's identity, blocks a day, revenue over coins times price."""
     coins, blocks = panel["issuance_btc"] + panel["fees_btc"], panel["block_count"]
-    reckoned = panel["difficulty"] * 2**32 * blocks.where(blocks > 0) / 86_400 / 1e18
+    reckoned = hash_rate_ehs(panel["difficulty"], blocks.where(blocks > 0))
     same = "hash rate is {:.3g} times what difficulty and block count give{}: one is in a wrong unit"
     rate = "{:.4g} blocks a day in the median{}, about 144 are possible: hash rate or block count in a wrong unit"
     worth = "revenue and price disagree by a factor of {:.3g}{}: one is in a wrong unit"
@@ -232,7 +233,7 @@ def level(panel: pd.DataFrame, days: int = 1) -> pd.DataFrame:
     The Poisson error is sqrt(1/n + pi/2/N): n the days' blocks (144 where not known, a quarter of the base's mean where
     fewer), N the base's. A tenth of either's days may be missing, else NaN.
     """
-    known = panel[["hash_rate_ehs", "block_count"]].fillna({"block_count": 144.0})
+    known = panel[["hash_rate_ehs", "block_count"]].fillna({"block_count": BLOCKS_PER_DAY})
     recent = known.rolling(days, min_periods=max(1, int(0.9 * days)))
     base = known.shift(days).rolling(BASE_DAYS, min_periods=int(0.9 * BASE_DAYS))
     base_blocks = base["block_count"].sum()

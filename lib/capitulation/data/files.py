@@ -25,7 +25,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from capitulation.data import sources
 from capitulation.data.checks import usual
-from capitulation.data.panel import DAY, PANEL_COLUMNS
+from capitulation.data.panel import BLOCKS_PER_DAY, DAY, HASHES_PER_EXAHASH, PANEL_COLUMNS, hash_rate_ehs
 from capitulation.errors import DataError, nearest, one_line
 from capitulation.words import stretches
 
@@ -96,8 +96,8 @@ def known(name: str) -> tuple[str, int | None]:
 
 def hinted(name: str) -> tuple[str, int | None]:
     """`known` of a file's name, in which more may stand: market-price (1), btc_hash-rate_2026."""
-    inside = [key for key in SERIES if len(key) >= 5 and key in plain(name)]
-    return known(name) if known(name)[0] or not inside else (SERIES[max(inside, key=len)], None)
+    found, inside = known(name), [key for key in SERIES if len(key) >= 5 and key in plain(name)]
+    return found if found[0] or not inside else (SERIES[max(inside, key=len)], None)
 
 
 def read_data(data: str | Path, columns: str | Mapping[str, str] = "", today: dt.date | None = None) -> FileData:
@@ -304,12 +304,12 @@ def _series(
     stamps = sources.times(stamps, label)
     if "height" in texts and stamps.sort_values().diff().median() < DAY:
         return _blocks(stamps, values, name, notes)
-    found = []
+    found, (told, unit) = [], hinted(hint)
     for series, daily in sources.by_day(sources.midnights(stamps, label), values, name).items():
         column, power = origin[series]
         source = f"{name} ({one_line(column, 40)})"
-        if series == "value" and hinted(hint)[0] not in ("", "time", "asset"):
-            series, power = hinted(hint)
+        if series == "value" and told not in ("", "time", "asset"):
+            series, power = told, unit
             notes.append(f"{source} is read as {words(series)}")
         found.append(_Series(series, daily, source, power))
     return found
@@ -357,9 +357,9 @@ def _by_level(found: list[_Series], notes: list[str]) -> list[_Series]:
 
 def _unit(rate: _Series, difficulty: pd.Series, blocks: pd.Series, notes: list[str]) -> int:
     """The hash rate's power of ten in H/s: by difficulty and blocks (144 where unknown), else by its known level."""
-    expected = difficulty * 2**32 * blocks.fillna(144) / 86_400
-    expected = expected.where(expected > 0, usual("hash_rate_ehs", expected.index) * 1e18)
-    ratio = (rate.daily.where(rate.daily > 0) / expected).median()
+    expected = hash_rate_ehs(difficulty, blocks.fillna(BLOCKS_PER_DAY))
+    expected = expected.where(expected > 0, usual("hash_rate_ehs", expected.index))
+    ratio = (rate.daily.where(rate.daily > 0) / expected / HASHES_PER_EXAHASH).median()
     power = -3 * round(np.log10(ratio) / 3)
     if power not in UNITS or abs(np.log10(ratio) + power) > 1:
         said = f"{ratio * 1e12:.3g} times the hash rate of Bitcoin if in TH/s, and near it in no unit from H/s to ZH/s"

@@ -32,6 +32,12 @@ MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
 FIRST_DAY, LAST_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
 RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
+SECONDS_PER_DAY, HASHES_PER_DIFFICULTY, HASHES_PER_EXAHASH = 86_400, 2**32, 1e18
+
+
+def hash_rate_ehs(difficulty: pd.Series | float, block_count: pd.Series | float) -> pd.Series | float:
+    """Hash rate (EH/s) that finds `block_count` blocks of mean `difficulty` in a day: D * 2^32 * blocks / 86400 s."""
+    return difficulty * block_count * (HASHES_PER_DIFFICULTY / SECONDS_PER_DAY / HASHES_PER_EXAHASH)
 
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:

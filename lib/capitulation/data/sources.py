@@ -18,7 +18,16 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from capitulation.data.panel import DAY, FIRST_DAY, LAST_DAY, PANEL_COLUMNS, POSITIVE, block_heights, daily_panel
+from capitulation.data.panel import (
+    DAY,
+    FIRST_DAY,
+    LAST_DAY,
+    PANEL_COLUMNS,
+    POSITIVE,
+    block_heights,
+    daily_panel,
+    hash_rate_ehs,
+)
 from capitulation.data.snapshots import Answer
 from capitulation.errors import DataError, InputError, one_line
 
@@ -209,7 +218,7 @@ def assemble(given: Mapping[str, pd.Series], power: int) -> pd.DataFrame:
     frame[[*POSITIVE]] = frame[[*POSITIVE]].where(frame[[*POSITIVE]] > 0)
     rate, blocks, difficulty = frame["hash_rate_ehs"], frame["block_count"], frame["difficulty"]
     hashes = rate * 10.0**power
-    rate = (rate / 10.0 ** (18 - power)).fillna((difficulty * 2**32 * blocks / 86_400 / 1e18).where(blocks > 0))
+    rate = (rate / 10.0 ** (18 - power)).fillna(hash_rate_ehs(difficulty, blocks.where(blocks > 0)))
     count = hashes * 86_400 / 2**32 / difficulty
     blocks = blocks.fillna(count.where((count - count.round()).abs() >= 0.02, count.round()))
     difficulty = difficulty.fillna(hashes * 86_400 / (2**32 * blocks.where(blocks > 0)))

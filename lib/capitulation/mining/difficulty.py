@@ -14,13 +14,17 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
-from capitulation.data.panel import BLOCKS_PER_DAY, RETARGET_BLOCKS
+from capitulation.data.panel import (  # noqa: F401  the protocol's numbers, all of which are at hand here
+    BLOCKS_PER_DAY,
+    HASHES_PER_DIFFICULTY,
+    HASHES_PER_EXAHASH,
+    RETARGET_BLOCKS,
+    SECONDS_PER_DAY,
+    hash_rate_ehs,
+)
 from capitulation.paths import reference_folder
 
 TARGET_BLOCK_SECONDS = 600
-SECONDS_PER_DAY = 86_400
-HASHES_PER_DIFFICULTY = 2**32
-HASHES_PER_EXAHASH = 1e18
 HALVING_BLOCKS = 210_000
 MAX_HALVINGS = 64
 MAX_RETARGET_FACTOR = 4
@@ -32,11 +36,6 @@ def subsidy_btc(height: float | np.ndarray) -> Any:
     heights = np.asarray(height, dtype="float64")
     halved = np.clip(np.nan_to_num(heights // HALVING_BLOCKS), 0, MAX_HALVINGS - 1).astype("int64")
     return np.where(np.isnan(heights), np.nan, (50 * 10**8 >> halved) / 10**8)[()]
-
-
-def hash_rate_ehs(difficulty: pd.Series | float, block_count: pd.Series | float) -> pd.Series | float:
-    """Hash rate (EH/s) that finds `block_count` blocks of mean `difficulty` in a day: D * 2^32 * blocks / 86400 s."""
-    return difficulty * block_count * (HASHES_PER_DIFFICULTY / SECONDS_PER_DAY / HASHES_PER_EXAHASH)
 
 
 @cache
