@@ -25,8 +25,8 @@ export RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B 
 $(foreach name,RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS,\
 	$(eval override $(name) := $$(value $(name))))
 
-.PHONY: help setup environment report test test-slow fetch status watch lab compare bundle reproduce check-data calibrate \
-	bench screenshots docs lint format clean
+.PHONY: help setup environment report test test-slow fetch status watch register lab compare bundle reproduce check-data \
+	calibrate bench screenshots docs lint format clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ status: $(STAMP) ## where do we stand now? JSON=1 for programs
 watch: $(STAMP) ## the same for scripts: fails (status 10: capitulation, 11: recovering) unless hash rate expands
 	@$(CLI) status --watch 1
 
+register: $(STAMP) ## open forecasts and how those that are decided came out
+	@$(CLI) register
+
 lab: $(STAMP) ## open JupyterLab at the project's root, on 127.0.0.1 with a token
 	@$(CLI) lab
 
@@ -67,7 +70,7 @@ bundle: $(STAMP) ## zip a report with its tables: RUN=name
 reproduce: $(STAMP) ## rebuild RUN=name from its recorded snapshot and parameters and compare every table
 	@$(CLI) reproduce
 
-check-data: $(STAMP) ## verify every stored snapshot against its manifest
+check-data: $(STAMP) ## verify every stored snapshot and the chain of the register of forecasts
 	@$(CLI) check-data
 
 calibrate: $(STAMP) ## measure every test on simulated markets (2,000: some 10 minutes on 2 cores; resumes): REPETITIONS=n DASK=tcp://host:port

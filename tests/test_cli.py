@@ -139,6 +139,7 @@ def stopped(inside, monkeypatch):
         return Path(name)
 
     monkeypatch.setattr(cli, "make_report", make)
+    monkeypatch.setattr(cli, "write_down", lambda run: None)
     return asked
 
 

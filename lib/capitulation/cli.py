@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import datetime as dt
+import hashlib
 import io
 import json
 import os
@@ -20,12 +21,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from capitulation.data import register as forecast_register
 from capitulation.data.market import fetch as fetch_snapshot
+from capitulation.data.market import utc_now
 from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, SourceUnavailable, nearest, one_line
 from capitulation.params import ANY_PROFILE, Params, make_params, parse_overrides, read_profile
 from capitulation.paths import notebooks_folder, project_root
-from capitulation.report.run import DEFAULT_RUN, ENGINES, Options, find_notebooks, make_report, market_for
+from capitulation.report.run import (
+    DEFAULT_RUN,
+    ENGINES,
+    Options,
+    files_below,
+    find_notebooks,
+    make_report,
+    market_for,
+    open_report,
+    run_lock,
+)
 from capitulation.study.present import present_state, status_code, status_text
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell says it
@@ -79,8 +94,30 @@ def _making(options: argparse.Namespace) -> Options:
 def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
     making, (params, own) = _making(options), _chosen(options)
-    print(make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say) / "index.html")
+    folder = make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say)
+    print(folder / "index.html", flush=True)
+    try:
+        write_down(folder.name)
+    except KeyboardInterrupt:
+        _say("interrupted: the report is published; its forecasts enter the register with the next one")
+        return INTERRUPTED
     return 0
+
+
+def write_down(run: str) -> None:
+    """The forecasts of the published report `run` go into the register, or one line says why they do not."""
+    with run_lock(run, _say):  # record and table are of one report
+        folder, record = open_report(run)
+        if why := forecast_register.kept_out(record, utc_now().date()):
+            _say(f"register: nothing added, {why}")
+            return
+        table = folder / "tables" / forecast_register.REGISTER
+        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    library = json.dumps(files_below(Path(__file__).parent), sort_keys=True)
+    code = f"{record['versions']['capitulation']}+{hashlib.sha256(library.encode()).hexdigest()[:12]}"
+    source = record["market"]["source"]
+    if added := forecast_register.append(rows, made_at=utc_now(), source=source, code_version=code):
+        _say(f"register: {added} forecasts added (data/register/{forecast_register.REGISTER})")
 
 
 def fetch(options: argparse.Namespace) -> int:
@@ -115,6 +152,22 @@ def status(options: argparse.Namespace) -> int:
     else:
         print(status_text(state, colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ))
     return status_code(state) if options.watch else 0
+
+
+def register(options: argparse.Namespace) -> int:
+    """Print the open forecasts and how those that are decided came out."""
+    rows = forecast_register.read_register()
+    if rows.empty:
+        print("no forecast is written down yet: make report does it, on real data that are up to date")
+        return 0
+    from capitulation.study.forecasts import register_text
+
+    params, _own = _chosen(options)
+    market = market_for(params, _say)
+    if market.simulated:
+        raise SourceUnavailable(f"{' '.join(market.notes[:1]) or 'simulated market'}; nothing decides a forecast")
+    print(register_text(rows, market.panel))
+    return 0
 
 
 def lab(options: argparse.Namespace) -> int:
@@ -156,8 +209,8 @@ def reproduce(options: argparse.Namespace) -> int:
 
 
 def check_data(options: argparse.Namespace) -> int:
-    """Verify every snapshot against its manifest."""
-    rows = verify_snapshots()
+    """Verify every snapshot against its manifest, and the chain of the register of forecasts."""
+    rows = [*verify_snapshots(), *forecast_register.check_register()]
     for status, name, reason in rows:
         print(f"{status:12} {name}: {reason}")
     if not rows:
@@ -174,7 +227,7 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = (report, fetch, status, lab, compare, bundle, reproduce, check_data, calibrate)
+COMMANDS = (report, fetch, status, register, lab, compare, bundle, reproduce, check_data, calibrate)
 OPTIONS = {
     "run": "name of the report",
     "params": "profile: a YAML file, or a name in params/",

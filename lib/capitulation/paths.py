@@ -28,6 +28,11 @@ def reference_folder() -> Path:
     return CHECKOUT / "data" / "reference"
 
 
+def register_folder() -> Path:
+    """Forecasts that were written down before their outcome."""
+    return project_root() / "data" / "register"
+
+
 def notebooks_folder() -> Path:
     """The numbered notebooks and explore.ipynb."""
     return project_root() / "notebooks"
