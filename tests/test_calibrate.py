@@ -100,6 +100,11 @@ def test_the_actual_recoveries_are_tested_in_the_actual_eras():
         richer = price * np.exp(effect * planted_returns(price.index, days).cumsum())
         test = cap.rotation_test(cap.own_era_excess(richer, era, 90), days)
         assert found[f"planted_{effect:.2f}"] == pytest.approx(test.p, abs=1e-12)
+    known = days[days <= price.index[-92]]  # of each market's recoveries with a known outcome every fourth of five
+    few = known[[round(k * (len(known) - 1) / 4) for k in range(5)]]
+    richer = price * np.exp(0.4 * planted_returns(price.index, few).cumsum())
+    test = cap.rotation_test(cap.own_era_excess(richer, era, 90), few)
+    assert test.n == 5 and found["planted_0.40_of_5"] == pytest.approx(test.p, abs=1e-12)
     drifting = made.panel.assign(price_usd=np.exp(made.truth["drift"].cumsum()).where(price.notna()))
     certain = cal.calendar_tests(drifting, made.truth["drift"], **QUICK)
     for kind in ("", "own_"):  # without surprises the excess is the true one
@@ -219,6 +224,9 @@ def test_power_grows_with_the_effect_and_says_what_could_be_found(monkeypatch):
     assert planted["effect_log"].tolist() == [0.0, *cal.PLANTED.values()] and planted["rate"].is_monotonic_increasing
     found = [cal.detectable(share) for share in (0.2, 0.5, 0.8, 0.9)]
     assert found == sorted(found) and found[0] > 0 and 0.3 < found[2] < 0.45
+    few = cal.few_rates().pivot_table(index="n_events", columns="effect_log", values="rate")
+    assert few.index.tolist() == [*cal.FEW] and (few.diff(axis=1).iloc[:, 1:] > 0.05).all(axis=None)
+    assert (few.diff().iloc[1:] > -0.03).all(axis=None) and few.loc[2, 0.4] < 0.6 < 0.8 < few.loc[10, 0.4]
     weak = planted.assign(rate=planted["effect_log"] / 2)  # known: found in a share of half the effect
     monkeypatch.setattr(cal, "planted_rates", lambda: weak)
     assert cal.detectable(0.25) == pytest.approx(0.5) and np.isnan(cal.detectable(0.8))

@@ -46,6 +46,7 @@ FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
 EFFECTS = (0.05, 0.10, 0.15, 0.20, 0.30, 0.40, 0.50)
 POWER_SHARE, POWER_TESTS = 5, ("rotation_own_era", "rotation", "matched")
 PLANTED = {f"planted_{effect:.2f}": effect for effect in np.arange(1, 13) / 20}  # log returns, on the actual calendar
+FEW = {n: {f"planted_{effect:.2f}_of_{n}": effect for effect in (0.2, 0.4, 0.8)} for n in (2, 5, 10, 15, 20, 25)}
 PACKAGES = ("numpy", "pandas", "scipy", "arch", "statsmodels")
 CURVE_LEVELS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 YEARS, WEEK = 17, 7
@@ -185,15 +186,20 @@ def calendar_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setti
     """A calibration's record of the actual recoveries, laid on one market without effect; arguments as `market_tests`.
 
     Keys: actual_ and those of `both_pairs`; `PLANTED`, the deciding test's p with that much log return planted after
-    the actual recoveries: miners do not answer to it here, and what it adds to the excess is linear in its size.
+    the actual recoveries: miners do not answer to it here, and what it adds to the excess is linear in its size; `FEW`,
+    the same with so many of them alone, evenly chosen from those whose outcome the market holds.
     """
     s, price, events = Settings(**settings), panel["price_usd"], actual_recoveries()
     era = era_of(panel.index, panel.assign(height=np.nan))  # without heights: the actual halvings
     pairs = both_pairs(panel, drift, era, events, seed, s)
     about = era, s.horizon_days, s.entry_lag_days, s.sample_start
-    planted = np.exp(planted_returns(panel.index, events, s.entry_lag_days).cumsum()).where(price.notna())
-    own, gained = own_era_excess(price, *about), own_era_excess(planted, *about)
-    found = {name: chance.rotation_test(own + effect * gained, events).p for name, effect in PLANTED.items()}
+    own, found = own_era_excess(price, *about), {}
+    known = events[events.isin(own.index)]
+    for n, effects in {len(events): PLANTED, **FEW}.items():
+        few = known[np.linspace(0, len(known) - 1, n).round().astype(int)] if n in FEW else events
+        planted = np.exp(planted_returns(panel.index, few, s.entry_lag_days).cumsum()).where(price.notna())
+        gained = own_era_excess(planted, *about)
+        found |= {name: chance.rotation_test(own + effect * gained, few).p for name, effect in effects.items()}
     return {f"actual_{name}": value for name, value in pairs.items()} | found
 
 
@@ -304,9 +310,10 @@ def summarise(records: pd.DataFrame) -> dict[str, Any]:
     `rejections` (p at most `chance.LEVEL`, or an interval without zero): test, markets, rate, error, at_level
     (`chance.ACCEPTED`).
     `coverage`: how often an interval holds zero and the true excess. `power`: how often the deciding test finds an
-    effect planted after the actual recoveries. `level_curve`: share of p at or below each level.
+    effect planted after the actual recoveries, `power_of_few` after so many of them.
+    `level_curve`: share of p at or below each level.
     """
-    records = records.reindex(columns=[*P_VALUES, *PLANTED, *MEANS, *chain(*BOUNDS.values())])
+    records = records.reindex(columns=[*P_VALUES, *PLANTED, *chain(*FEW.values()), *MEANS, *chain(*BOUNDS.values())])
     p, held = records[P_VALUES], {}
     for (interval, calendar), (low, high, truth) in BOUNDS.items():
         for of, value in (("zero", 0.0), ("true excess", records[truth])):
@@ -316,13 +323,16 @@ def summarise(records: pd.DataFrame) -> dict[str, Any]:
     for name, (interval, calendar) in INTERVALS.items():
         hits[name] = 1 - held[interval, "zero", calendar]
     planted = records[["actual_rotation_own_era", *PLANTED]].rename(columns={"actual_rotation_own_era": 0.0} | PLANTED)
+    few = {(n, effect): records[name] for n, effects in FEW.items() for name, effect in effects.items()}
+    power, of_few = (
+        (found <= chance.LEVEL).astype(float).where(found.notna()) for found in (planted, pd.DataFrame(few))
+    )
     rejections = _shares(hits[list(TESTS)], "test")
     return {
         "rejections": rejections.assign(at_level=rejections["rate"].between(*chance.ACCEPTED)).to_dict("records"),
         "coverage": _shares(pd.DataFrame(held), "interval", "of", "calendar").to_dict("records"),
-        "power": _shares((planted <= chance.LEVEL).astype(float).where(planted.notna()), "effect_log").to_dict(
-            "records"
-        ),
+        "power": _shares(power, "effect_log").to_dict("records"),
+        "power_of_few": _shares(of_few, "n_events", "effect_log").to_dict("records"),
         "level_curve": {
             name: [float((p[name].dropna() <= at).mean()) for at in CURVE_LEVELS]
             for name in p.dropna(axis=1, how="all")
@@ -349,6 +359,11 @@ def planted_rates() -> pd.DataFrame:
     Columns: effect_log (0 first), markets, rate, error.
     """
     return pd.DataFrame(stored_calibration()["groups"]["realistic 0.00"]["power"])
+
+
+def few_rates() -> pd.DataFrame:
+    """`planted_rates` for so many of the actual recoveries alone: n_events, effect_log, markets, rate, error."""
+    return pd.DataFrame(stored_calibration()["groups"]["realistic 0.00"]["power_of_few"])
 
 
 def detectable(share: float = 0.8) -> float:
