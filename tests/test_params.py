@@ -28,6 +28,7 @@ def one_error(function, *arguments) -> str:
     return ""
 
 
+QUESTION = {"written": "2026-11-26", "definition": "hash_ribbons", "anchor": "buy", "grade": "all", "days": 90}
 WRONG = [
     ({"fast_dayz": 30}, ["'fast_dayz'", "did you mean fast_days?", "known are"]),
     ({"fast_days": 60}, ["fast_days=60", "slow_days=60", "smaller"]),
@@ -52,6 +53,12 @@ WRONG = [
     ({"primary_anchor": "recovry"}, ["did you mean recovery?"]),
     ({"data": "a.csv", "source": "coinmetrics"}, ["exclude each other"]),
     ({"data": "a\x00.csv"}, ["control characters"]),
+    ({"hypotheses": [QUESTION | {"written": "2026-11-31"}]}, ["written='2026-11-31'", "a day that there is"]),
+    ({"hypotheses": [QUESTION | {"written": ""}]}, ["written=''"]),
+    ({"hypotheses": [QUESTION | {"definition": "hash_ribbon"}]}, ["did you mean hash_ribbons?"]),
+    ({"hypotheses": [QUESTION | {"anchor": "start", "grade": "real"}]}, ["grade=real", "not known", "choose all"]),
+    ({"hypotheses": [QUESTION | {"horizon": 90}]}, ["horizon"]),
+    ({"hypotheses": [QUESTION] * 21}, ["hypotheses", "20"]),
 ]
 
 
@@ -67,6 +74,15 @@ def test_the_primary_horizon_is_always_among_the_horizons(horizons):
     assert params.horizons_days == sorted({*horizons, 90})
     assert make_params(params.model_dump()) == params, "a record can be read back"
     assert make_params().horizons_days == [7, 30, 60, 90, 180, 365]
+
+
+def test_two_questions_are_written_down_and_others_may_be():
+    """After recoveries, all and those from real capitulations, 90 days; a profile's day need not be quoted."""
+    stated = {"written": "2026-11-26", "definition": "hash_ribbons", "anchor": "recovery", "days": 90}
+    assert make_params().hypotheses == [stated | {"grade": grade} for grade in ("all", "real")]
+    own = make_params({"hypotheses": [QUESTION | {"written": dt.date(2027, 1, 5)}]})
+    assert own.hypotheses == [QUESTION | {"written": "2027-01-05"}]
+    assert par.shared_settings(own)["stated"] == {"hypotheses": own.hypotheses}
 
 
 def test_thresholds_come_from_the_rules():

@@ -13,10 +13,22 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from ruamel.yaml import YAML, YAMLError
+from typing_extensions import TypedDict
 
 from capitulation.errors import InputError, nearest, one_line
+from capitulation.mining.episodes import ALL_AND_EACH
 from capitulation.mining.rules import RULES, field, thresholds
 from capitulation.paths import params_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
@@ -32,7 +44,46 @@ Source = Literal["auto", "coinmetrics", "mempool_space", "blockchain_com", "simu
 Horizon = Annotated[int, Field(ge=1, le=1500)]
 InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
 Horizons = Annotated[list[Horizon], Field(min_length=1, max_length=MAX_HORIZONS), InOrder]
+Grade = Literal[ALL_AND_EACH]  # type: ignore[valid-type]
 Pages = Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(min_length=0, max_length=100), InOrder]
+
+
+def _iso_day(value: Any) -> str:
+    """YAML reads an unquoted day as a date: both forms become ISO text; a day before the first block is refused."""
+    if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
+        value = value.isoformat()
+    if not isinstance(value, str) or (value and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)):
+        raise ValueError("must be a day as YYYY-MM-DD")
+    try:
+        early = bool(value) and dt.date.fromisoformat(value) < GENESIS_DAY
+    except ValueError:
+        raise ValueError("must be a day that there is, as YYYY-MM-DD") from None
+    if early:
+        raise ValueError(f"must not be before the first block, {GENESIS_DAY}")
+    return value
+
+
+IsoDay = Annotated[str, BeforeValidator(_iso_day)]
+
+
+class Hypothesis(TypedDict):
+    """A question fixed before its data: does BTC do better than its own era in the days after events from then on?
+
+    Events are those of the rule `definition` at `anchor`, of capitulations of that `grade`, from the day `written` on.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    written: Annotated[IsoDay, Field(min_length=1)]
+    definition: Definition
+    anchor: Anchor
+    grade: Grade
+    days: Horizon
+
+
+HYPOTHESES = [
+    Hypothesis(written="2026-11-26", definition="hash_ribbons", anchor="recovery", grade=grade, days=90)
+    for grade in ("all", "real")
+]
 
 
 class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True):
@@ -41,10 +92,10 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
     source: Source = field("name", "where the data come from", "auto")
     data: str = field("path", "local file, or several separated by spaces, instead of a source", "", max_length=4096)
     columns: dict[str, str] | str = field("names", "which column of the local files holds which series", "")
-    as_of: str = field("date", "last day known to the run; empty: the last complete day", "")
+    as_of: IsoDay = field("date", "last day known to the run; empty: the last complete day", "")
     max_age_days: float = field("days", "a snapshot younger than this is used without fetching", 1.0, ge=0, le=36500)
     pages: Pages = field("numbers", "notebooks that make up the report; empty: all", [])
-    sample_start: str = field("date", "first day of the study tables' sample", "2014-01-01", min_length=1)
+    sample_start: IsoDay = field("date", "first day of the study tables' sample", "2014-01-01", min_length=1)
 
     price_fast_days: int = field("days", "fast mean of price in the buy rule", 10, ge=1, le=400)
     price_slow_days: int = field("days", "slow mean of price in the buy rule", 20, ge=2, le=800)
@@ -60,6 +111,9 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
     primary_definition: Definition = field("name", "rule of the one primary test", "hash_ribbons")
     primary_anchor: Anchor = field("name", "anchor of the one primary test", "recovery")
     primary_horizon_days: int = field("days", "horizon of the one primary test", 90, ge=1, le=1500)
+    hypotheses: Annotated[list[Hypothesis], Field(max_length=20)] = field(
+        "list", "questions written down, with their day, before the events that will decide them", HYPOTHESES
+    )
     confidence: float = field("fraction", "coverage of intervals", 0.95, gt=0.5, lt=1)
     n_bootstrap: int = field("resamples", "stationary-bootstrap resamples", 2000, ge=100, le=10**6)
     n_matched: int = field("sets", "matched random entry sets", 2000, ge=100, le=10**6)
@@ -74,22 +128,6 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
     trust_repetitions: int = field(
         "markets", "simulated markets recomputed live in the trust notebook", 8, ge=0, le=10**6
     )
-
-    @field_validator("as_of", "sample_start", mode="before")
-    @classmethod
-    def _iso_day(cls, value: Any) -> str:
-        """YAML reads an unquoted day as a date: both forms become ISO text; a day before the first block is refused."""
-        if isinstance(value, dt.date) and not isinstance(value, dt.datetime):
-            value = value.isoformat()
-        if not isinstance(value, str) or (value and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)):
-            raise ValueError("must be a day as YYYY-MM-DD")
-        try:
-            early = bool(value) and dt.date.fromisoformat(value) < GENESIS_DAY
-        except ValueError:
-            raise ValueError("must be a day that there is, as YYYY-MM-DD") from None
-        if early:
-            raise ValueError(f"must not be before the first block, {GENESIS_DAY}")
-        return value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -115,6 +153,10 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
         if self.as_of and self.as_of <= self.sample_start:
             remedy = "choose a later as_of or an earlier sample_start, the study's first day"
             raise ValueError(f"as_of={self.as_of} must be after sample_start={self.sample_start}: {remedy}")
+        for hypothesis in self.hypotheses:
+            if hypothesis["anchor"] in ("start", "in_state") and hypothesis["grade"] != "all":
+                words = f"grade={hypothesis['grade']}: not known before the recovery; choose all"
+                raise ValueError(f"hypotheses, {words}, or the anchor recovery or buy")
         if self.data and self.source != "auto":
             raise ValueError(f"data={one_line(self.data, 80)!r} and source={self.source} exclude each other")
         return self
@@ -123,10 +165,12 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
 SHARED: dict[str, dict[str, str]] = {
     "rules": {name: name for name in (*thresholds(), "price_fast_days", "price_slow_days", "min_days", "min_depth_z")},
     "primary": {"definition": "primary_definition", "anchor": "primary_anchor", "days": "primary_horizon_days"},
+    "stated": {"hypotheses": "hypotheses"},
     "draws": {name: name for name in ("n_bootstrap", "n_matched", "n_random_entries", "seed")},
 }
 """Parameters that no notebook declares, because they are one thing for the whole run: what counts as a capitulation
-(keywords of `mining.episodes.apply_rules`), the one primary test, and how many random draws from which seed."""
+(keywords of `mining.episodes.apply_rules`), the one primary test, the hypotheses written down before their data, and
+how many random draws from which seed."""
 
 Params = create_model(
     "Params",

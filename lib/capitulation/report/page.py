@@ -34,12 +34,14 @@ class Page:
     """One notebook's page: the market it works on, what is shared by the whole run, where results go (None: nowhere).
 
     rules : what counts as a capitulation, the keywords of `apply_rules`. primary : definition, anchor and days of the
-    one primary test. draws : n_bootstrap, n_matched, n_random_entries and seed.
+    one primary test. stated : hypotheses written down before the events that decide them (`params.Hypothesis`).
+    draws : n_bootstrap, n_matched, n_random_entries and seed.
     """
 
     market: Market
     rules: dict[str, Any]
     primary: dict[str, Any]
+    stated: dict[str, Any]
     draws: dict[str, Any]
     notebook: str = "notebook"
     folder: Path | None = None
