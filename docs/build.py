@@ -166,6 +166,8 @@ def parameters() -> str:
             return ", ".join(field["enum"])
         if "type" not in field:
             return "pairs of names"
+        if field["type"] == "array" and "$ref" in field["items"]:
+            return f"up to {field['maxItems']}, each with written, definition, anchor, grade and days"
         if field["type"] == "array":
             return f"{field['minItems']} to {field['maxItems']} whole numbers"
         if field["type"] == "string":
@@ -174,8 +176,13 @@ def parameters() -> str:
         high = f"{field['maximum']:,.10g}" if "maximum" in field else f"below {field['exclusiveMaximum']:g}"
         return f"{low} to {high}"
 
+    def default(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], Mapping):
+            return f"{len(value)}, in lib/capitulation/params.py"
+        return text(value if value != "" else "(empty)")
+
     rows = [
-        (f"`{name}`", text(field["default"] if field["default"] != "" else "(empty)"), *map(text, rest))
+        (f"`{name}`", default(field["default"]), *map(text, rest))
         for name, field in Params.model_json_schema()["properties"].items()
         for rest in [(field.get("unit", ""), allowed(field), field.get("description", ""))]
     ]

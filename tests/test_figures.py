@@ -26,6 +26,7 @@ from capitulation.mining.episodes import episodes
 from capitulation.mining.hashrate import hash_ribbons
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import survival_curve
+from capitulation.study.forecasts import reliability
 from capitulation.study.robustness import prequential
 from capitulation.study.trading import backtest
 
@@ -87,6 +88,10 @@ def small(simulated_panel):
     rates = pd.DataFrame({"label": ["exact rotation", "least squares"], "realistic_rate": [0.05, 0.21]})
     rates = rates.assign(stationary_rate=0.05, stationary_error=0.01, realistic_error=0.01)
     power = pd.DataFrame({"test": "rotation", "effect_log": [0.0, 0.2, 0.4], "rate": [0.05, 0.3, 0.7], "error": 0.02})
+    odds = pd.DataFrame({"as_of": panel.index[-400:], "days": 30, "probability": rng.uniform(size=400)})
+    odds["score"] = 0.0
+    odds["outcome"] = (rng.uniform(size=400) < odds["probability"]).astype(float)
+    said = pd.concat([reliability(odds.assign(kind=kind), kind, 30) for kind in ("capitulation ends", "relapse")])
     return SimpleNamespace(**locals())
 
 
@@ -119,6 +124,7 @@ CHARTS = {name: lambda f, draw=draw: draw(f.panel) for name, draw in NETWORK.ite
     "equity": lambda f: figures.equity(f.curves, PRIMARY),
     "rates": lambda f: figures.rejection_rates(f.rates),
     "power": lambda f: figures.power(f.power, {"rotation": "exact rotation"}, {"as claimed": 0.3}),
+    "reliability": lambda f: figures.reliability(f.said),
 }
 
 
@@ -171,6 +177,7 @@ def test_words_hold_figures_computed_here(small):
     excess, framed = f.grid["excess_log"], f.grid["excess_log"].iloc[-1]  # 30 and 60 days stand last
     at_least = (f.test.null >= f.test.excess - 1e-9).mean()
     fall, ends = 100 * (1 - f.curves / f.curves.cummax()).max(), f.curves.iloc[-1]
+    likely, other = (f.odds.loc[(f.odds["probability"] >= 0.5) == high, "outcome"] for high in (True, False))
     expected = {
         "capitulations": f"{deep} deeper than block luck explains; on {h.index[-1]:%Y-%m-%d} the gap is {gap:+.1f} %",
         "timeline": f"since 2011 they count {(~(own['end'] <= '2011-01-01')).sum()} episodes",
@@ -191,6 +198,8 @@ def test_words_hold_figures_computed_here(small):
         "equity": f"{fall[PRIMARY]:.0f} % down) and {ends[HOLD]:.3g} USD by holding (at worst {fall[HOLD]:.0f} %",
         "rates": "rejects 5.0 % of realistic markets without any effect, where 5 % is right; 1 of 2 rows lie",
         "power": f"An effect of {simple(0.3)} would be found in 50 % of simulated histories",
+        "reliability": f"in {100 * likely.mean():.0f} % of {len(likely)} said at 50 % or more, in "
+        f"{100 * other.mean():.0f} % of {len(other)} below (capitulation ends within 30 days); in ",
     }
     for name, draw in CHARTS.items():
         assert expected[name].replace("-", "−") in words(draw(f))[1].replace("-", "−"), name
@@ -214,6 +223,14 @@ def test_titles_follow_small_tables_by_hand():
     assert [name.get_text() for name in drawn.axes[0].get_yticklabels()] == ["new", "good", "exact", "old"]
     at = {line.get_marker(): (*line.get_xdata(), *line.get_ydata()) for line in drawn.axes[0].lines}
     assert at["o"] == (0.12, 0.09, 0.07, 0, 1, 2) and at["v"] == (0.04, 3)  # told apart without colour
+    row = {"kind": "relapse", "days": 30, "low": 0.9, "high": 1.0, "n": 4, "n_separate": 4, "said": 0.95}
+    table = pd.DataFrame([row]).assign(happened=0.5, ci_low=0.07, ci_high=0.93)
+    for said, inside in ((0.92, 1), (0.95, 0)):  # what was said lies within the interval of what happened, or not
+        title, alt = words(drawn := figures.reliability(table.assign(said=said)))
+        assert title == "It happened in 50 % of 4 said at 50 % or more (relapse within 30 days)"
+        assert alt.endswith(f"{100 * said:.0f} %: 50 % of 4; on the diagonal within {inside} of 1 intervals.")
+        circle, cross = drawn.axes[0].collections[-2:]
+        assert (len(circle.get_offsets()), len(cross.get_offsets())) == (inside, 1 - inside)
 
 
 def test_own_events_and_rules_are_called_by_their_own_names(small):

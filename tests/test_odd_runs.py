@@ -103,9 +103,9 @@ ODD = {
     "dark end": (dark_end, {}),
 }
 ONLY = {  # the notebooks that a case concerns, where not all
-    "dark end": ("20", "60", "70", "80"),
-    "holes in price": ("20", "30", "35", "40", "50", "70", "80"),
-    "holes in the network": ("20", "30", "35", "40", "50", "60", "70", "80"),
+    "dark end": ("20", "60", "70", "80", "85"),
+    "holes in price": ("20", "30", "35", "40", "50", "70", "80", "85"),
+    "holes in the network": ("20", "30", "35", "40", "50", "60", "70", "80", "85"),
 }
 
 

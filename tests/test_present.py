@@ -78,6 +78,8 @@ def test_state_of_a_known_capitulation(capitulating, state):
         assert fall["drawdown"] == pytest.approx(mean.iloc[-1] / mean.max() - 1)
         assert fall["peak_date"] == mean.idxmax().date().isoformat()
     assert pr.status_code(state) == 10
+    odds = cap.study.duration.turn_odds(capitulating).iloc[-1]
+    assert list(state["turn_odds"].values()) == odds.tolist() and list(state["turn_odds"]) == ["30d", "60d", "90d"]
 
 
 def test_comparable_moments_are_the_same_age_of_earlier_runs(capitulating, state):
@@ -280,6 +282,20 @@ def test_the_page_reads_well_in_odd_runs(whole, tmp_path, monkeypatch, name):
     assert len(told) > 20 and not [text for text in told if NO_WORD.search(text)]
     if settings.get("confidence"):
         assert not [text for text in told if "95 %" in text.replace("\u00a0", " ")]
+
+
+def test_questions_written_down_are_answered_by_later_events_alone(real_panel, tmp_path, monkeypatch):
+    asked = {"definition": "hash_ribbons", "written": "2020-03-01", "days": 60}
+    asked = [asked | {"anchor": anchor, "grade": grade} for anchor, grade in (("recovery", "real"), ("buy", "all"))]
+    run_cells("80-read-the-present", real_panel, tmp_path, monkeypatch, hypotheses=asked)
+    table = pd.read_csv(tmp_path / "tables" / "hypotheses.csv")
+    found = episodes(hash_ribbons(real_panel)["inverted"], real_panel)
+    real = found.loc[found["depth_z"] < -3, "end"]
+    for row, days in zip(table.itertuples(), (real, found["buy_date"]), strict=True):
+        events = days[days >= "2020-03-01"]
+        study = cap.event_study(real_panel, events, [60]).iloc[0]
+        assert (row.n_events, row.n_known) == (len(events), study["n"]) and 0 < row.n_known < row.n_events + 1
+        assert (row.excess_log, row.p) == pytest.approx((study["excess"], study["p"]), abs=1e-9)
 
 
 def test_the_notebook_on_real_data_gives_odds_in_a_capitulation(real_panel, tmp_path, monkeypatch):

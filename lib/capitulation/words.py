@@ -24,6 +24,13 @@ def percent(value: float, digits: int = 0, sign: bool = False) -> str:
     return f"{_plain(100 * value, digits, sign)} %"
 
 
+def odds_text(value: float) -> str:
+    """A probability as text, `64 %`; what is nearly sure is not called certain: `above 99 %`, `below 1 %`."""
+    if value is not None and (value < 0.01 or value > 0.99):
+        return "below 1 %" if value < 0.01 else "above 99 %"
+    return percent(value)
+
+
 def exactly(chosen: float) -> str:
     """A fraction that somebody chose, with the digits it was chosen with: `95 %`, `99.9 %`."""
     return f"{100 * chosen:.10g} %"

@@ -2,7 +2,7 @@
 
 # ruff: noqa: F401
 
-from capitulation.figures.choices import equity, power, rejection_rates, specification_curve, window_grid
+from capitulation.figures.choices import equity, power, rejection_rates, reliability, specification_curve, window_grid
 from capitulation.figures.network import (
     adjustment_bars,
     capitulations,

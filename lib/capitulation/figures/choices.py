@@ -1,4 +1,4 @@
-"""Charts of choices and of trust: other windows, every specification, strategies, the tests' own record."""
+"""Charts of choices and of trust: other windows, every specification, strategies, the forecasts' and tests' record."""
 
 import re
 import textwrap
@@ -228,3 +228,50 @@ def power(curve: pd.DataFrame, labels: Mapping[str, str], marks: Mapping[str, fl
     ends = " to ".join(percent(own["rate"].iloc[at]) for at in (0, -1))
     alt = f"Rising curves of power; {labels[tests[0]]} from {ends}."
     return finish(figure, f"An effect of {style.as_percent(effect)} {says}", alt)
+
+
+@styled
+def reliability(table: pd.DataFrame) -> Figure:
+    """How often it happened by what had been said (`forecasts.reliability`), above how often that was said.
+
+    `table`: of one kind and horizon or of several, each of which gets a panel of its own. A cross marks what lies off
+    its interval.
+    """
+    kinds = list(table.groupby(["kind", "days"], sort=False))
+    if not kinds:
+        return empty("No odds have an outcome that is known")
+    figure, axes = new_figure(2, len(kinds), height=5.4, sharex=True, sharey="row", height_ratios=(4, 1), squeeze=False)
+    look = {"color": COLOURS["hash_rate"], "edgecolors": "white", "linewidths": 0.8, "zorder": 3, "clip_on": False}
+    times = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 8.5}
+    told, alts = [], []
+    for ((kind, days), rows), upper, lower in zip(kinds, *axes, strict=True):
+        n, held = rows["n"].sum(), rows["said"].between(rows["ci_low"], rows["ci_high"])
+        said, happened = (np.average(rows[column], weights=rows["n"]) for column in ("said", "happened"))
+        upper.plot([0, 1], [0, 1], **AT_LEVEL, zorder=1)
+        upper.vlines(rows["said"], rows["ci_low"], rows["ci_high"], color=COLOURS["baseline"], linewidth=1.3, zorder=2)
+        for inside, marker in ((True, "o"), (False, "X")):
+            own = rows[held == inside]
+            upper.scatter(own["said"], own["happened"], 25 + 110 * np.sqrt(own["n"] / n), marker=marker, **look)
+        name = f"{kind} within {days} days"
+        upper.set_title(
+            f"{name}\n{count(n, 'forecast')}: said {percent(said)}, happened {percent(happened)}", fontsize=10
+        )
+        lower.bar(rows["low"] + 0.05, rows["n"] / n, 0.09, color=COLOURS["baseline_shade"])
+        for row in rows.itertuples():
+            lower.annotate(f"{row.n:,}", (row.low + 0.05, row.n / n), **times)
+        style.percent_axis(lower, "said", "x", sign=False)
+        halves = {"said at 50 % or more": rows[rows["low"] >= 0.5], "below": rows[rows["low"] < 0.5]}
+        shares = [
+            f"in {percent(np.average(own['happened'], weights=own['n']))} of {own['n'].sum():,} {words}"
+            for words, own in halves.items()
+            if len(own)
+        ]
+        told.append(f"{', '.join(shares)} ({name})")
+        each = ", ".join(f"{percent(row.said)}: {percent(row.happened)} of {row.n}" for row in rows.itertuples())
+        alts.append(f"{name}, said and happened, {each}; on the diagonal within {held.sum()} of {len(rows)}")
+    lower.set(xlim=(-0.01, 1.01), xticks=np.linspace(0, 1, 6))
+    lower.set_ylim(0, 1.3 * max(axis.dataLim.y1 for axis in axes[1]))
+    style.percent_axis(axes[0, 0], "happened", sign=False)
+    axes[0, 0].set_ylim(-0.02, 1.02)
+    axes[1, 0].set(ylabel="times", yticks=[])
+    return finish(figure, f"It happened {'; '.join(told)}", f"{'. '.join(alts)} intervals.")

@@ -1,7 +1,8 @@
-"""How long capitulations last, the odds that one of a given age ends soon, and how often the next one follows soon.
+"""How long capitulations last, the odds that the ribbons turn soon, and how often the next one follows soon.
 
-Episodes still running are censored, not dropped: leaving them out would make capitulations look shorter than they
-are. The estimate takes episodes as exchangeable; with some twenty of them, the interval is the message.
+Odds come in two kinds. By the age of a capitulation alone: Kaplan-Meier, in which episodes still running are censored,
+not dropped, which would make capitulations look shorter than they are; it takes episodes as exchangeable, and noise
+inversions and the falls of 2009 are not. From where hash rate stands now: `turn_odds`. `forecasts` scores both.
 """
 
 from __future__ import annotations
@@ -11,10 +12,17 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
 from capitulation.mining.episodes import ALL_AND_EACH, of_grade
+from capitulation.mining.hashrate import hash_ribbons, rolling_mean
 from capitulation.study.returns import SINCE
+
+WITHIN, RELAPSE_DAYS = (30, 60, 90), 30
+LEVEL_DAYS = 7  # the mean from which hash rate moves on: a whole week, in which no weekday counts twice
+TIE = 1e-9  # of that mean: the ribbons' means that differ by less are equal, and equal ones are not inverted
+MIN_PATHS = 365  # fewer earlier days give no odds
 
 
 def lifetimes(episodes: pd.DataFrame, after: int = 0) -> pd.DataFrame:
@@ -31,6 +39,17 @@ def lifetimes(episodes: pd.DataFrame, after: int = 0) -> pd.DataFrame:
 def _tail(n: int, confidence: float) -> float:
     """The share q with q ** n = (1 - confidence) / 2: what n cases of n (or none of n) cannot exclude."""
     return ((1 - confidence) / 2) ** (1 / max(n, 1))
+
+
+def binomial_interval(k: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> np.ndarray:
+    """The exact interval of a share k / n (Clopper and Pearson 1934), shape (2, ...); NaN where n is 0.
+
+    >>> binomial_interval(0, 10).round(3).tolist()
+    [0.0, 0.308]
+    """
+    k, n, tail = np.asarray(k, dtype=float), np.asarray(n, dtype=float), (1 - confidence) / 2
+    low = np.where(k > 0, betaincinv(k, n - k + 1, tail), 0.0)
+    return np.where(n > 0, [low, np.where(k < n, betaincinv(k + 1, n - k, 1 - tail), 1.0)], np.nan)
 
 
 def kaplan_meier(sample: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -64,7 +83,7 @@ def survival_curve(episodes: pd.DataFrame, confidence: float = 0.95) -> pd.DataF
 
 
 def recovery_odds(
-    episodes: pd.DataFrame, age_days: int, within: Iterable[int] = (30, 60, 90), confidence: float = 0.95
+    episodes: pd.DataFrame, age_days: int, within: Iterable[int] = WITHIN, confidence: float = 0.95
 ) -> pd.DataFrame:
     """Odds that an episode on its `age_days`-th day is over within so many more days, given that it has lasted so long.
 
@@ -86,6 +105,67 @@ def recovery_odds(
         n_ended = int((sample["ended"] & (sample["time"] <= horizon)).sum())
         rows.append((horizon, 1 - survival, 1 - high, 1 - low, n, n_ended))
     return pd.DataFrame(rows, columns=["within_days", "odds", "low", "high", "n_at_risk", "n_ended"])
+
+
+def turn_odds(
+    panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60, within: Iterable[int] = WITHIN, since: str = ""
+) -> pd.DataFrame:
+    """Odds that the ribbons turn within so many days: the share of earlier days after which they would have.
+
+    On day t the last slow_days of hash rate are known. Let it move on from its last weekly mean as it did after each
+    earlier day whose next max(`within`) days are past by t, and see whether the means cross: fast at or above slow in a
+    capitulation, below it in an expansion. So the gap, its age and the hash rate that is needed all count, and so does
+    block luck, which the earlier days had too. Index: days from `since` on; columns odds_30d and so on (fractions);
+    missing where a mean is, or with fewer than 365 such days. A missing day counts as the weekly mean before it.
+
+    >>> turn_odds(panel.iloc[:800]).dropna().iloc[-1].is_monotonic_increasing
+    True
+    """
+    within, ahead = [*within], max(within)
+    level = rolling_mean(panel["hash_rate_ehs"], LEVEL_DAYS)
+    rate = panel["hash_rate_ehs"].fillna(level.ffill()).fillna(0.0)
+    inverted = hash_ribbons(panel, fast_days, slow_days)["inverted"]
+    level, sums, n = level.where(level > 0).to_numpy(), np.append(0.0, rate.cumsum()), len(panel)
+    after, steps = np.arange(n), np.arange(1, ahead + 1)[:, None]
+
+    def mean_to_come(days: int) -> np.ndarray:
+        """What the next 1 … ahead days add to the mean over `days`, shape (ahead, n); past the end the last day's."""
+        stop, start = after + 1 + steps, after + 1 + np.maximum(steps - days, 0)
+        return (sums[np.minimum(stop, n)] - sums[np.minimum(start, n)]) / days
+
+    def mean_so_far(days: int, t: int) -> np.ndarray:
+        """What of the days up to t is left in that mean after 1 … ahead days."""
+        return (sums[t + 1] - sums[np.clip(t + 1 - days + steps[:, 0], 0, t + 1)]) / days
+
+    moved = (mean_to_come(fast_days) - mean_to_come(slow_days)) / level
+    first = int(np.isfinite(level).argmax())
+    odds = np.full((n, len(within)), np.nan)
+    for t in np.flatnonzero(inverted.notna() & np.isfinite(level) & (panel.index >= (since or "1900"))):
+        known = moved[:, first : max(t - ahead + 1, first)]
+        usable = np.isfinite(known[0]).sum()
+        if usable < MIN_PATHS:
+            continue
+        needed = (mean_so_far(slow_days, t) - mean_so_far(fast_days, t)) / level[t] - TIE
+        crossed = known >= needed[:, None] if inverted.iloc[t] else known < needed[:, None]
+        odds[t] = [np.logical_or.reduce(crossed[:days]).sum() / usable for days in within]
+    return pd.DataFrame(odds, panel.index, [f"odds_{days}d" for days in within]).loc[since or None :]
+
+
+def turned(inverted: pd.Series, days: int) -> pd.Series:
+    """Whether the state of each day is another within `days` days: 1.0 or 0.0, missing while nobody can know.
+
+    `inverted`: boolean, <NA> where unknown. Unknown days are passed over; that a state has not turned is known only
+    where it is known on the last of the `days`.
+
+    >>> turned(pd.Series([True, True, False, False], pd.date_range("2020-01-01", periods=4)), 1).tolist()
+    [0.0, 1.0, 0.0, nan]
+    """
+    known = inverted.dropna().astype(bool)
+    edges = known.index[known.ne(known.shift()) & known.shift().notna()]
+    following = edges.append(pd.DatetimeIndex([pd.NaT]))[edges.searchsorted(known.index, side="right")]
+    wait = pd.Series((following - known.index).days, known.index).reindex(inverted.index)
+    decided = (wait <= days) | (inverted.notna() & inverted.shift(-days).notna())
+    return (wait <= days).astype(float).where(decided).rename(f"turned_{days}d")
 
 
 def relapse(
@@ -119,9 +199,6 @@ def relapse(
             own = gap[of_grade(episodes[known], grade).index]
             rows.append((days, grade, len(own), int((own <= days).sum())))
     table = pd.DataFrame(rows, columns=["within_days", "grade", "n", "relapsed"])
-    n, k, tail = table["n"], table["relapsed"], (1 - confidence) / 2
-    table["share"] = k / n
-    table["low"] = np.where(k > 0, betaincinv(k, n - k + 1, tail), 0.0)
-    table["high"] = np.where(k < n, betaincinv(k + 1, n - k, 1 - tail), 1.0)
-    table.loc[n == 0, ["low", "high"]] = np.nan
+    table["share"] = table["relapsed"] / table["n"]
+    table["low"], table["high"] = binomial_interval(table["relapsed"], table["n"], confidence)
     return table

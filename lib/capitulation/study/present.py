@@ -19,18 +19,18 @@ from capitulation.mining.economics import economics, rigs_under_water
 from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
 from capitulation.mining.hashrate import KNOWN_SHARE, drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
 from capitulation.study.chance import rotation_test
-from capitulation.study.duration import recovery_odds, relapse
+from capitulation.study.duration import RELAPSE_DAYS, WITHIN, recovery_odds, relapse, turn_odds
 from capitulation.study.events import HORIZONS, by_grade
 from capitulation.study.returns import SINCE, event_marks, outcomes
-from capitulation.words import count, exactly, p_text, percent, signed, stretches
+from capitulation.words import count, exactly, odds_text, p_text, percent, signed, stretches
 
 State = Mapping[str, Any]
 
-ODDS = {days: [f"recovery_odds_{days}d{end}" for end in ("", "_low", "_high")] for days in (30, 60, 90)}
+ODDS = {days: [f"recovery_odds_{days}d{end}" for end in ("", "_low", "_high")] for days in WITHIN}
 REQUIRED_DAYS = (7, 14, 30)
 DRAWDOWN_DAYS = (30, 7)
 HISTORY_DAYS = 60
-RELAPSE_DAYS, WATCHED_DAYS = 30, 90  # the relapse told of any recovery, and how long a new one is watched for it
+WATCHED_DAYS = 90  # how long a new recovery is watched for a relapse
 TURN_DAYS = 14
 HASH_RATES = {"EH/s": 1, "PH/s": 1e3, "TH/s": 1e6, "GH/s": 1e9}
 QUANTILES = {"worst": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "best": 1.0}
@@ -39,7 +39,7 @@ GRADE_WORDS = {name: f"lowest gap {words} standard errors of block luck" for nam
 DASH, NOT_KNOWN = "–", "not known"
 WATCH = ("to watch", "to watch also")
 CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
-CARD += ("relapsed in 30 d", *WATCH)
+CARD += ("next one in 30 d", "relapsed in 30 d", *WATCH)
 
 EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
 BARS = "▁▂▃▄▅▆▇█"
@@ -123,7 +123,8 @@ def present_state(
     Of the keys these do not explain themselves: `days_in_state` (recovering days belong to the capitulation),
     `days_unknown` (of these) and `days_in_state_at_least` (whether it may have begun earlier, as the state of the day
     before is unknown), `gap_history` (last 60 days), `hash_rate_ehs` (fast mean), `hash_rate_drawdowns` by
-    length of mean, `hashprice` (USD per PH/s and day), `recovery_odds_30d` and so on (None outside a capitulation),
+    length of mean, `hashprice` (USD per PH/s and day), `turn_odds` (that the ribbons turn within so many days, by
+    `duration.turn_odds`), `recovery_odds_30d` and so on (by the age of a capitulation alone, None outside one),
     `required_hash_rate_ehs` by days ahead, `comparable` (what followed when earlier runs of the state were as old:
     `log_returns` beside any day; `by_grade` in simple returns and own-era excess, as `events.by_grade`; words speak of
     the horizon nearest to `primary_days`), `grade` (of the capitulation so far, in an expansion of the one it ended),
@@ -167,7 +168,7 @@ def present_state(
         table = recovery_odds(kept, now["days"], ODDS, confidence)
         figures = [*table[["odds", "low", "high"]].to_numpy().ravel(), table["n_at_risk"].iloc[0]]
         odds = dict(zip(odds, figures, strict=True))
-    falls = {}
+    turning, falls = turn_odds(panel, **windows, since=f"{panel.index[-1]:%Y-%m-%d}").iloc[-1], {}
     for days in DRAWDOWN_DAYS:
         mean, fallen = rolling_mean(panel["hash_rate_ehs"], days), drawdown(panel, days).iloc[-1]
         peak = {"peak_ehs": mean.max(), "peak_date": mean.idxmax() if mean.notna().any() else None}
@@ -201,6 +202,7 @@ def present_state(
             "under_water": rigs.index[under].tolist(),
             "breakeven_usd_kwh": rigs["breakeven_usd_kwh"].to_dict(),
         },
+        "turn_odds": turning.rename(lambda name: name.removeprefix("odds_")).to_dict(),
         **odds,
         "required_hash_rate_ehs": {
             f"{k}d": required_hash_rate(panel, **windows, over_days=k) for k in REQUIRED_DAYS if k < slow_days
@@ -255,18 +257,18 @@ def shown_moments(state: State) -> pd.DataFrame:
 
 def to_watch(state: State) -> list[str]:
     """What would change the state, in words: the relapse of a young recovery first, then the hash rate that does it."""
-    ahead, now, words = state["relapse_ahead"], state["hash_rate_ehs"], []
+    ahead, week, words = state["relapse_ahead"], state["hash_rate_drawdowns"]["7d"]["mean_ehs"], []
     needed = state["required_hash_rate_ehs"].get(f"{TURN_DAYS}d")
     if ahead and ahead["n"]:
         alike = f"of {count(ahead['n'], 'recovery', 'recoveries')} from {state['grade']} capitulations that held"
         alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed']} relapsed by day {ahead['within_days']}"
         words.append(alike)
-    if needed and now and state["days_in_state"]:
+    if needed and week and state["days_in_state"]:
         expanding = state["ribbon_state"] == "expansion"
         name, *sides = ("expansion", "below", "above") if expanding else ("capitulation", "above", "below")
-        turning = (now < needed) == expanding
+        turning = (week < needed) == expanding
         pace = f"unless hash rate averages {sides[1]}" if turning else f"if hash rate averages {sides[0]}"
-        change = f"{percent(needed / now - 1, 1, True)} from now"
+        change = f"{percent(needed / week - 1, 0, True)} on last week"
         words.append(f"{name} ends in {TURN_DAYS} days {pace} {hash_rate_text(needed)} ({change})")
     return words
 
@@ -322,20 +324,23 @@ def facts(state: State) -> pd.DataFrame:
         ("rigs at a loss", "rig models under water", losing if rigs["n_rigs"] else DASH, at_price, no_rig),
         ("Puell multiple", "Puell multiple", puell, "", "needs a year of coins and prices up to that day"),
     ]
-    mean_now = f"fast mean now {hash_rate_text(state['hash_rate_ehs'])}"
+    last_week = f"last week's {hash_rate_text(state['hash_rate_drawdowns']['7d']['mean_ehs'])}"
     missing = state["hash_rate_days_missing"]
     no_rate = f"hash rate is missing on {count(missing, 'day')} that it needs" if missing else "no hash rate does it"
     for name, needed in state["required_hash_rate_ehs"].items():
         days = name.removesuffix("d")
         full = f"mean hash rate of the next {days} days at which the means meet"
-        rows.append((f"means meet, {days} d", full, hash_rate_text(needed), mean_now, no_state or no_rate))
-    odds = odds_table(state)
-    for row in odds.itertuples():
-        seen = f"{level} {percent(row.low)} to {percent(row.high)}, {count(row.n_at_risk, 'past episode')} of this age"
-        rows.append((f"over in {row.within_days} d", "", percent(row.odds), seen, ""))
-    if state["ribbon_state"] in ("capitulation", "recovering") and odds.empty:
-        rows.append(("over in 30 d", "", DASH, "", "no earlier capitulation that counts grew as old"))
-    whose = "the capitulation before" if state["ribbon_state"] == "expansion" else "this capitulation so far"
+        rows.append((f"means meet, {days} d", full, hash_rate_text(needed), last_week, no_state or no_rate))
+    expanding, by_age = state["ribbon_state"] == "expansion", odds_table(state).set_index("within_days")
+    for name, odds in list(state["turn_odds"].items())[: 1 if expanding else None] if age else ():
+        days, told = int(name.removesuffix("d")), "as hash rate moved on after earlier days"
+        if days in by_age.index:
+            seen = by_age.loc[days]
+            told = f"by age alone {percent(seen['odds'])}, {level} {percent(seen['low'])} to {percent(seen['high'])}"
+            told += f", {count(int(seen['n_at_risk']), 'past episode')} of this age"
+        why = "less than a year of hash rate to learn from"
+        rows.append((f"{'next one' if expanding else 'over'} in {days} d", "", odds_text(odds), told, why))
+    whose = "the capitulation before" if expanding else "this capitulation so far"
     deep = GRADE_WORDS.get(state["grade"], "")
     rows.append((f"grade {whose.split()[-1]}", f"grade of {whose}", state["grade"] or DASH, deep, ""))
     again = {row["grade"]: row for row in state["relapse"] if row["within_days"] == RELAPSE_DAYS and row["n"]}
