@@ -16,7 +16,7 @@ from capitulation.params import load_params, save_profile
 from capitulation.report.page import open_page, open_panel
 from capitulation.simulate.market import simulate_panel
 from capitulation.study.chance import max_rotation_test, rotation_test
-from capitulation.study.duration import recovery_odds, survival_curve
+from capitulation.study.duration import survival_curve, turn_odds
 from capitulation.study.events import by_era, event_study, leave_one_out
 from capitulation.study.present import present_state
 from capitulation.study.returns import event_paths, forward_returns, own_era_excess
@@ -47,7 +47,6 @@ __all__ = [
     "open_panel",
     "own_era_excess",
     "present_state",
-    "recovery_odds",
     "ribbon_state",
     "rolling_mean",
     "rotation_test",
@@ -57,6 +56,7 @@ __all__ = [
     "save_profile",
     "simulate_panel",
     "survival_curve",
+    "turn_odds",
 ]
 
 
