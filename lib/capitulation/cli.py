@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import codecs
 import datetime as dt
-import hashlib
 import io
 import json
 import os
@@ -24,8 +23,8 @@ from typing import Any
 import pandas as pd
 
 from capitulation.data import register as forecast_register
+from capitulation.data.market import Market, utc_now
 from capitulation.data.market import fetch as fetch_snapshot
-from capitulation.data.market import utc_now
 from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, SourceUnavailable, nearest, one_line
 from capitulation.params import ANY_PROFILE, Params, make_params, parse_overrides, read_profile
@@ -34,7 +33,6 @@ from capitulation.report.run import (
     DEFAULT_RUN,
     ENGINES,
     Options,
-    files_below,
     find_notebooks,
     make_report,
     market_for,
@@ -82,6 +80,12 @@ def _count(options: argparse.Namespace, name: str, default: int) -> int:
     return int(text or default)
 
 
+def _refuse_simulated(market: Market, why: str) -> None:
+    """`SourceUnavailable` where the data are not real, with the reason for that if one is known."""
+    if market.simulated:
+        raise SourceUnavailable(f"{market.notes[0] if market.notes else 'simulated market'}; {why}")
+
+
 def _making(options: argparse.Namespace) -> Options:
     """How a report is to be made."""
     if options.engine not in ("", *ENGINES):
@@ -113,8 +117,7 @@ def write_down(run: str) -> None:
             return
         table = folder / "tables" / forecast_register.REGISTER
         rows = pd.read_csv(table, dtype=str, keep_default_na=False)
-    library = json.dumps(files_below(Path(__file__).parent), sort_keys=True)
-    code = f"{record['versions']['capitulation']}+{hashlib.sha256(library.encode()).hexdigest()[:12]}"
+    code = f"{record['versions']['capitulation']}+{record['library'][:12]}"
     source = record["market"]["source"]
     if added := forecast_register.append(rows, made_at=utc_now(), source=source, code_version=code):
         _say(f"register: {added} forecasts added (data/register/{forecast_register.REGISTER})")
@@ -136,8 +139,8 @@ def status(options: argparse.Namespace) -> int:
     """
     params, _own = _chosen(options)
     market = market_for(params, _say)
-    if options.watch and market.simulated:
-        raise SourceUnavailable(f"{market.notes[0] if market.notes else 'simulated market'}; nothing to watch")
+    if options.watch:
+        _refuse_simulated(market, "nothing to watch")
     shown = {"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
     study = {"horizons": params.horizons_days, "lag": params.entry_lag_days, "since": params.sample_start}
     study["primary_days"] = params.primary_horizon_days
@@ -164,8 +167,7 @@ def register(options: argparse.Namespace) -> int:
 
     params, _own = _chosen(options)
     market = market_for(params, _say)
-    if market.simulated:
-        raise SourceUnavailable(f"{' '.join(market.notes[:1]) or 'simulated market'}; nothing decides a forecast")
+    _refuse_simulated(market, "nothing decides a forecast")
     print(register_text(rows, market.panel))
     return 0
 

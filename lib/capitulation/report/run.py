@@ -151,7 +151,8 @@ def new_record(work: Work) -> dict[str, Any]:
     params, facts, now = work.params, {**vars(work.market)}, versions()
     days = facts.pop("panel").index
     facts |= {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "n_days": len(days)}
-    common = _digest(facts, now, files_below(Path(__file__).parents[1]), files_below(reference_folder()))
+    library = _digest(files_below(Path(__file__).parents[1]))
+    common = _digest(facts, now, library, files_below(reference_folder()))
     asked, shared, made = params.model_dump(mode="json"), shared_settings(params), []
     known = {**asked, **work.own, "data": " ".join(file["name"] for file in work.market.files) if params.data else ""}
     for item in work.notebooks:
@@ -161,7 +162,7 @@ def new_record(work: Work) -> dict[str, Any]:
     key = _digest(work.run, asked, work.own, [item["key"] for item in made])
     start = {"format": 2, "key": key, "run": work.run, "parameters": asked, "own": work.own}
     start |= {"changed": params.model_dump(exclude_defaults=True) | work.own, "versions": now, "notebooks": made}
-    return start | {"market": facts}
+    return start | {"library": library, "market": facts}
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -160,6 +160,18 @@ def excess_of(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
     return np.einsum("ij,j->i", e, r) / np.where(count > 0, count, np.nan) - (r.mean() if r.size else np.nan)
 
 
+def holm(p: pd.Series) -> pd.Series:
+    """Holm's (1979) p of each of several tests: the smallest counts for all, the next for one fewer, never less.
+
+    Missing ones are no tests and stay missing.
+
+    >>> holm(pd.Series([0.04, 0.01, None])).tolist()
+    [0.04, 0.02, nan]
+    """
+    ordered = p.sort_values(kind="stable")
+    return (ordered * (p.count() - np.arange(len(p)))).cummax().clip(upper=1).reindex(p.index)
+
+
 def max_rotation_test(returns: ArrayLike, marks: ArrayLike, two_sided: bool = False) -> MaxRotation:
     """Family-wise p-values of many rules (and horizons): all are rotated together and the best one is what counts.
 

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
+from capitulation.data import register
 from capitulation.data.panel import panel_digest
 from capitulation.mining.difficulty import adjustments, next_adjustment_history
 from capitulation.mining.episodes import ANCHOR_COLUMNS, ONE_DAY, episodes, n_clusters, of_grade, runs
 from capitulation.mining.hashrate import hash_ribbons
+from capitulation.study.chance import holm
 from capitulation.study.duration import RELAPSE_DAYS, WITHIN, binomial_interval, turn_odds, turned
 from capitulation.study.returns import SINCE, event_marks, forward_returns
 from capitulation.study.robustness import MIN_EARLIER, known_mean
@@ -29,12 +31,11 @@ RETURN_DAYS = (30, 90, 180)
 MIN_DAYS = 30  # fewer earlier like days give no share
 ADJUSTMENTS = 52  # two years of them make the constant: the hardest to beat of one, two, four years and all
 LEVELS = (0.025, 0.25, 0.5, 0.75, 0.975)
-QUANTILES = [f"q{1000 * level:03.0f}" for level in LEVELS]
+*FORECAST, DIGEST = register.FORECAST
+KEYS, QUANTILES = FORECAST[:5], FORECAST[6:]  # of LEVELS; probability stands between
 CONSTANT = [f"constant_{name}" for name in QUANTILES]
 BLOCK_DAYS, MIN_BLOCKS = 180, 5  # of the bootstrap: the longest horizon; from fewer half-years no p is taken
 TURNS = {True: "capitulation ends", False: "capitulation starts"}
-KEYS = ["as_of", "kind", "days", "height", "target_day"]
-FORECAST = [*KEYS, "probability", *QUANTILES]
 EVENT_DAYS = 7  # an event of the last week is still told of
 REPLAY = [*FORECAST, "constant", *CONSTANT, "by_age", "outcome", "score", "constant_score"]
 SCORES = ["kind", "days", "score", "n", "n_blocks", "ours", "constant", "skill", "p", "p_holm"]
@@ -194,6 +195,11 @@ def score(rows: pd.DataFrame, prefix: str = "") -> pd.Series:
     return ((said - outcome) ** 2).fillna(pd.Series(interval_score(*ends, outcome), rows.index))
 
 
+def held(rows: pd.DataFrame, prefix: str = "") -> pd.Series:
+    """Whether the outcome lies within the outermost quantiles, at 95 %; false where one of them is missing."""
+    return rows["outcome"].between(rows[f"{prefix}{QUANTILES[0]}"], rows[f"{prefix}{QUANTILES[-1]}"])
+
+
 def score_table(replayed: pd.DataFrame, n: int = 2000, seed: int = 0) -> pd.DataFrame:
     """How the forecasts of `replay` did beside the constant: forecast_scores.csv, a row per kind and horizon.
 
@@ -227,14 +233,10 @@ def score_table(replayed: pd.DataFrame, n: int = 2000, seed: int = 0) -> pd.Data
         if own["probability"].notna().any():
             row |= {"by_age": ((own["by_age"] - own["outcome"]) ** 2).mean(), "hindsight": outcome * (1 - outcome)}
         else:
-            for prefix in ("", "constant_"):
-                inside = own["outcome"].between(own[f"{prefix}{QUANTILES[0]}"], own[f"{prefix}{QUANTILES[-1]}"])
-                row[f"{prefix}covered"] = inside.mean()
+            row |= {f"{prefix}covered": held(own, prefix).mean() for prefix in ("", "constant_")}
         rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=SCORES)
-    ordered = table["p"].sort_values()
-    charged = (ordered * np.arange(ordered.count(), ordered.count() - len(ordered), -1)).cummax().clip(upper=1)
-    return table.assign(p_holm=charged)
+    return table.assign(p_holm=holm(table["p"]))
 
 
 def reliability(replayed: pd.DataFrame, kind: str, days: int, confidence: float = 0.95) -> pd.DataFrame:
@@ -267,7 +269,7 @@ def latest(replayed: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
     said = replayed[["probability", QUANTILES[0]]].notna().any(axis=1)
     rows = replayed.loc[(replayed["as_of"] >= since) & said & replayed["outcome"].isna(), FORECAST]
     digests = {day: panel_digest(panel.loc[:day]) for day in rows["as_of"].unique()}
-    return rows.assign(data_sha256=rows["as_of"].map(digests)).reset_index(drop=True)
+    return rows.assign(**{DIGEST: rows["as_of"].map(digests)}).reset_index(drop=True)
 
 
 def question(row: Any) -> str:
@@ -294,29 +296,28 @@ def answer(row: Any) -> str:
 
 def record_of(row: Any, replayed: pd.DataFrame) -> str:
     """How such forecasts fared in the replay, in words: what happened when odds were about as high, or coverage."""
-    own = replayed[(replayed["kind"] == row.kind) & replayed["days"].eq(row.days).fillna(pd.isna(row.days))]
     if pd.notna(row.probability):
-        table = reliability(own, row.kind, row.days)
+        table = reliability(replayed, row.kind, row.days)
         alike = table[(table["low"] <= row.probability) & (row.probability <= table["high"])]
         if alike.empty:
             return "never said before"
         found = alike.iloc[-1]
         said = f"said {100 * found['low']:.0f} to {percent(found['high'])} on {count(int(found['n']), 'day')}"
         return f"{said} ({found['n_separate']:.0f} apart); it happened on {percent(found['happened'])}"
+    own = replayed[(replayed["kind"] == row.kind) & replayed["days"].eq(row.days).fillna(pd.isna(row.days))]
     known = own.dropna(subset=["outcome", QUANTILES[0]])
-    held = known["outcome"].between(known[QUANTILES[0]], known[QUANTILES[-1]])
     separate = known["height"].nunique() or n_clusters(known["as_of"], int(row.days) if len(known) else 1)
     what = "adjustment" if pd.notna(row.height) else "separate case"
     if known.empty:
         return "never said before"
     ours, constant = known.dropna(subset="constant_score")[["score", "constant_score"]].astype(float).mean()
     rival = "the last two years' adjustments" if pd.notna(row.height) else "any earlier day"
-    told = f"such ranges held {percent(held.mean())} of {len(known):,} ({count(separate, what)})"
+    told = f"such ranges held {percent(held(known).mean())} of {len(known):,} ({count(separate, what)})"
     return told + (f"; score {ours:.3g}, of {rival} {constant:.3g}" if pd.notna(constant) else "")
 
 
-def settled(register: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
-    """The `register`'s rows with what `panel` knows by now: outcome, score and constant_score added, as in `replay`.
+def settled(written: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
+    """The register's rows, `written`, with what `panel` knows by now: outcome, score, constant_score, as in `replay`.
 
     Of rows about the same (as_of, kind, days) the first counts, the others stand without an outcome; so do those that
     were written down when their outcome was there, and odds before their target_day, lest those that come true early
@@ -324,7 +325,7 @@ def settled(register: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
     """
     replayed = replay(panel, episodes(hash_ribbons(panel)["inverted"], panel))
     truth = replayed[["as_of", "kind", "days", "constant", *CONSTANT, "outcome"]]
-    rows = register.astype({"days": "Int64"}).merge(truth, "left", ["as_of", "kind", "days"], validate="many_to_one")
+    rows = written.astype({"days": "Int64"}).merge(truth, "left", ["as_of", "kind", "days"], validate="many_to_one")
     came = adjustments(panel).set_index("height")["date"].reindex(rows["height"].astype(float))
     decided = came.set_axis(rows.index).where(rows["height"].notna(), rows["target_day"])
     counts = (decided > rows["made_at"].dt.tz_localize(None)) & (decided <= panel.index[-1])
@@ -332,9 +333,9 @@ def settled(register: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(score=score(rows), constant_score=score(rows, "constant_"))
 
 
-def register_text(register: pd.DataFrame, panel: pd.DataFrame) -> str:
-    """The `register` in a terminal: how the forecasts that are decided by `panel` came out, and those still open."""
-    rows = settled(register, panel)
+def register_text(written: pd.DataFrame, panel: pd.DataFrame) -> str:
+    """The register's rows, `written`, in a terminal: how those decided by `panel` came out, and those still open."""
+    rows = settled(written, panel)
     first, last = rows["made_at"].min(), rows["made_at"].max()
     known, ahead = rows.dropna(subset=["score", "constant_score"]), rows["target_day"] > panel.index[-1]
     still = rows[ahead & rows["outcome"].isna()]  # an adjustment may come before the day on which it was expected
@@ -342,11 +343,11 @@ def register_text(register: pd.DataFrame, panel: pd.DataFrame) -> str:
     lines[0] += f"; {len(known)} scored by {panel.index[-1]:%Y-%m-%d}, {len(still)} open"
     for (kind, days), own in known.groupby(["kind", "days"], sort=False, dropna=False):
         name = f"{kind}, {days} days" if pd.notna(days) else kind
-        outcome = own["outcome"].astype(float)
         if own["probability"].notna().all():
-            told = f"said {percent(own['probability'].mean())} in the mean, happened in {percent(outcome.mean())}"
+            said, happened = own[["probability", "outcome"]].mean()
+            told = f"said {percent(said)} in the mean, happened in {percent(happened)}"
         else:
-            told = f"range held {outcome.between(own[QUANTILES[0]], own[QUANTILES[-1]]).sum()} of {len(own)}"
+            told = f"range held {held(own).sum()} of {len(own)}"
         scores = f"score {own['score'].mean():.3g}, constant {own['constant_score'].mean():.3g}"
         lines.append(f"  {name:<34}{count(len(own), 'forecast')}: {told}; {scores}")
     newest = still[still["as_of"] == still["as_of"].max()].drop_duplicates(["kind", "days"])

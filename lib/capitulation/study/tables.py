@@ -132,11 +132,7 @@ def study_table(
         blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
     table = pd.concat(blocks).sort_index(kind="stable", ignore_index=True)
-    # Holm (1979): the smallest p of a rule counts for all its horizons, the next for one fewer, never less than before.
-    rule, ordered = ["definition", "anchor"], table.sort_values("p_rotation", kind="stable")
-    family = ordered.groupby(rule)["p_rotation"]
-    charged = ordered.assign(p_holm=ordered["p_rotation"] * (family.transform("count") - family.cumcount()))
-    table["p_holm"] = charged.groupby(rule)["p_holm"].cummax().clip(upper=1)
+    table["p_holm"] = table.groupby(["definition", "anchor"])["p_rotation"].transform(chance.holm)
     return table[list(STUDY_COLUMNS)]
 
 
