@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 import local_server as ls
 from capitulation.data import sources
 from capitulation.data.panel import PANEL_COLUMNS, validate_panel
-from capitulation.data.sources import PROVIDERS, numbers
+from capitulation.data.reading import numbers
+from capitulation.data.sources import PROVIDERS
 from capitulation.errors import DataError
 
 PANEL = ls.made_panel(120)
-parse_coinmetrics, parse_blockchain_com, parse_mempool = (provider.parse for provider in PROVIDERS.values())
+parse_coinmetrics, parse_mempool, parse_blockchain_com = (provider.parse for provider in PROVIDERS.values())
 ROWS = ls.coinmetrics_rows(PANEL)
 PAGES = {"page-02.json": ls.coinmetrics_page(ROWS[50:]), "page-01.json": ls.coinmetrics_page(ROWS[:50], "t")}
 FILES = {

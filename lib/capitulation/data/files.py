@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML, YAMLError
 
-from capitulation.data import sources
+from capitulation.data import reading
 from capitulation.data.checks import usual
 from capitulation.data.panel import BLOCKS_PER_DAY, DAY, HASHES_PER_EXAHASH, PANEL_COLUMNS, hash_rate_ehs
+from capitulation.data.sources import assemble
 from capitulation.errors import DataError, nearest, one_line
 from capitulation.words import stretches
 
@@ -201,11 +202,11 @@ def _table(content: bytes, name: str) -> tuple[pd.DataFrame, str, bool]:
         return _parquet(content, name), "", False
     if content[:4] == b"PK\3\4":
         raise DataError(f"{name}: a zip file or an Excel workbook; save it as CSV")
-    text = sources.read_text(content, name)
+    text = reading.read_text(content, name)
     if text.lstrip()[:1] not in ("[", "{"):
-        table, separator = sources.table_from_csv(text, name)
+        table, separator = reading.table_from_csv(text, name)
         return table, "", separator != ","
-    answer = sources.load_json(text, name, dict, list)
+    answer = reading.load_json(text, name, dict, list)
     hint = str(answer.get("name", "")) if isinstance(answer, dict) else ""
     lists = [answer] if isinstance(answer, list) else [value for value in answer.values() if isinstance(value, list)]
     for kind in (dict, list):
@@ -255,7 +256,7 @@ def _named(
         if here := called(column):
             labels = {place: label for place, label in labels.items() if label[0] != series}
             labels |= dict.fromkeys(here, (series, power))
-    order, dated = KNOWN["time"].split(), [p for p in places if first and sources.DAY_TEXT.fullmatch(first[p])]
+    order, dated = KNOWN["time"].split(), [p for p in places if first and reading.DAY_TEXT.fullmatch(first[p])]
     stamps = [p for p in labels if labels[p][0] == "time"] or dated[:1]
     if not stamps:
         raise DataError(f"{found}: no column of time; {NAME_IT}")
@@ -300,12 +301,12 @@ def _series(
     comma = decimal and texts.map(lambda value: bool(re.fullmatch(r"[^,]*,\d*", str(value)))).any(axis=None)
     if comma:
         notes.append(f"{name}: decimal commas read")
-    values = sources.numbers(texts, [*texts], name, decimal_comma=comma)
-    stamps = sources.times(stamps, label)
+    values = reading.numbers(texts, [*texts], name, decimal_comma=comma)
+    stamps = reading.times(stamps, label)
     if "height" in texts and stamps.sort_values().diff().median() < DAY:
         return _blocks(stamps, values, name, notes)
     found, (told, unit) = [], hinted(hint)
-    for series, daily in sources.by_day(sources.midnights(stamps, label), values, name).items():
+    for series, daily in reading.by_day(reading.midnights(stamps, label), values, name).items():
         column, power = origin[series]
         source = f"{name} ({one_line(column, 40)})"
         if series == "value" and told not in ("", "time", "asset"):
@@ -326,7 +327,7 @@ def _blocks(stamps: pd.Series, values: pd.DataFrame, name: str, notes: list[str]
     days = days.iloc[0 if table["height"].iloc[0] == 0 else 1 : -1].reset_index()
     if days.empty:
         raise DataError(f"{name}: holds the blocks of no whole day")
-    days = sources.by_day(days.pop("day"), days, name)
+    days = reading.by_day(days.pop("day"), days, name)
     said = f"{len(table):,} blocks from height {table['height'].iloc[0]:.0f} counted by UTC day of their header's time"
     notes.append(f"{name}: {said}; the first and last day, not whole, are left out")
     return [_Series(what, days[what].fillna(0) if what == "block_count" else days[what], name) for what in days]
@@ -383,7 +384,7 @@ def _panel(given: Mapping[str, _Series], notes: list[str]) -> pd.DataFrame:
         days = f", daily from {frame.index[0].date()} to {frame.index[-1].date()}" if have else "no value"
         both = 'give hash rate and price, e.g. in two files: DATA="hash.csv price.csv"'
         raise DataError(f"no {lost}: found {one_line(', '.join(said), 200)}{days}; {both}")
-    panel = sources.assemble(have, power)
+    panel = assemble(have, power)
     for column, parents in ((rate, "difficulty and blocks"), ("block_count", "hash rate and difficulty")):
         derived = panel.index[panel[column].notna() & frame[column].reindex(panel.index).isna()]
         when = f" on {stretches(derived)}" if column in have else ""

@@ -18,7 +18,7 @@ from capitulation.data import checks, snapshots
 from capitulation.data.files import read_data
 from capitulation.data.panel import DAY, cut, panel_digest, read_panel, validate_panel, write_panel
 from capitulation.data.snapshots import Progress, Snapshot
-from capitulation.data.sources import PROVIDERS
+from capitulation.data.sources import PROVIDERS, all_terms
 from capitulation.errors import DataError, InputError, SourceUnavailable, nearest, one_line
 from capitulation.paths import write_json
 
@@ -199,7 +199,7 @@ def acquire(name: str, progress: Progress = print) -> Market:
     `SourceUnavailable` where it cannot be reached; `DataError` for no data, and for a failed check: then quarantined.
     """
     provider = PROVIDERS[name]
-    progress(f"fetching from {provider.attribution}")
+    progress(f"fetching from {all_terms()[name].attribution}")
     get, refused = partial(snapshots.fetch_answer, progress=progress), []
     for fetch_from in provider.fetch:
         try:
@@ -218,7 +218,12 @@ def acquire(name: str, progress: Progress = print) -> Market:
         own = other == name
         findings += checks.compare_panels(panel, old) if own else checks.compare_providers(panel, old, other)
     failed = checks.failures(findings)
-    facts = {"licence": provider.licence, "attribution": provider.attribution, "notes": notes, "findings": findings}
+    facts = {
+        "licence": all_terms()[name].licence,
+        "attribution": all_terms()[name].attribution,
+        "notes": notes,
+        "findings": findings,
+    }
     facts |= {"rows": len(panel), "first_day": panel.index[0].date(), "last_day": panel.index[-1].date()}
     snapshot = snapshots.save_snapshot(name, answers, retrieved_at=now, quarantined=bool(failed), **facts)
     if failed:

@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,12 +33,21 @@ MAX_BLOCKS_PER_DAY = 2000.0  # the busiest day of the chain had 692
 FIRST_DAY, LAST_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
 RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
+TARGET_BLOCK_SECONDS, MAX_RETARGET_FACTOR = 600, 4
+HALVING_BLOCKS, MAX_HALVINGS = 210_000, 64
 SECONDS_PER_DAY, HASHES_PER_DIFFICULTY, HASHES_PER_EXAHASH = 86_400, 2**32, 1e18
 
 
 def hash_rate_ehs(difficulty: pd.Series | float, block_count: pd.Series | float) -> pd.Series | float:
     """Hash rate (EH/s) that finds `block_count` blocks of mean `difficulty` in a day: D * 2^32 * blocks / 86400 s."""
     return difficulty * block_count * (HASHES_PER_DIFFICULTY / SECONDS_PER_DAY / HASHES_PER_EXAHASH)
+
+
+def subsidy_btc(height: float | np.ndarray) -> Any:
+    """New coins of the block at `height` (BTC): 50, halved every 210,000 blocks in whole satoshis; missing as given."""
+    heights = np.asarray(height, dtype="float64")
+    halved = np.clip(np.nan_to_num(heights // HALVING_BLOCKS), 0, MAX_HALVINGS - 1).astype("int64")
+    return np.where(np.isnan(heights), np.nan, (50 * 10**8 >> halved) / 10**8)[()]
 
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:

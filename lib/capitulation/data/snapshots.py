@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
@@ -29,7 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints
 from typing_extensions import TypedDict
 
 from capitulation.data.checks import Finding, failures
-from capitulation.errors import CapitulationError, DataError, SourceUnavailable, one_line
+from capitulation.errors import CapitulationError, DataError, InputError, SourceUnavailable, one_line
 from capitulation.paths import raw_folder
 
 Progress = Callable[[str], None]
@@ -47,6 +48,27 @@ CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 Query = Mapping[str, str] | None
 
 
+def base_url(variable: str, default: str) -> httpx.URL:
+    """The service's address: the environment variable's (a mirror, a test server) where set, else the public one."""
+    try:
+        url = httpx.URL((os.environ.get(variable) or default).rstrip("/"))
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    near = url.scheme == "http" and _in_own_network(url.host)
+    if not url.host or not (url.scheme == "https" or near) or not 0 < (url.port or 443) < 65_536:
+        own = "(http is for addresses in one's own network)"
+        raise InputError(f"{variable}: not an https address {own}; unset or correct it")
+    return url
+
+
+def _in_own_network(host: str) -> bool:
+    """Whether a host is this machine, of a private network, or has a name that only such a network knows."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa", ".onion"))
+
+
 class Answer(NamedTuple):
     """A complete answer: `url` and `query` as asked, without secrets; its bytes. Headers may repeat secrets: none."""
 
@@ -55,12 +77,18 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class FetchError(SourceUnavailable):
-    """No usable answer; `wait`: seconds after which another try may help (0: as one likes), None where none does."""
+Get = Callable[..., Answer]  # get(address, query, secrets), with the query's secret part apart
 
-    def __init__(self, message: str, wait: float | None = None):
+
+class FetchError(SourceUnavailable):
+    """No usable answer; `wait`: seconds after which another try may help (0: as one likes), None where none does.
+
+    `status`: that of the answer, 0 without one.
+    """
+
+    def __init__(self, message: str, wait: float | None = None, status: int = 0):
         super().__init__(message)
-        self.wait = wait
+        self.wait, self.status = wait, status
 
 
 def fetch_answer(url: str, query: Query = None, secrets: Query = None, progress: Progress = print) -> Answer:
@@ -77,7 +105,7 @@ def fetch_answer(url: str, query: Query = None, secrets: Query = None, progress:
             wait, tries = error.wait or FIRST_WAIT * 2**tries, tries + 1
             left = min(deadline - time.monotonic(), LONGEST_WAIT)
             if error.wait is None or wait > left or tries == TRIES:
-                raise FetchError(f"{error} ({tries} tries)" if tries > 1 else str(error)) from None
+                raise FetchError(f"{error} ({tries} tries)" if tries > 1 else str(error), None, error.status) from None
             progress(f"{error}; trying again")
         time.sleep(wait)
 
@@ -90,8 +118,8 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
     def public(address: httpx.URL) -> str:  # what may be written down
         return re.sub(f"(?i){secret}", "***", str(address.copy_with(userinfo=b"", query=None, fragment=None)))
 
-    def failed(text: str, wait: float | None = None) -> FetchError:  # an answer may repeat the secrets in its headers
-        return FetchError(f"{host}: {one_line(re.sub(f'(?i){secret}', '***', text), 300)}", wait)
+    def failed(text: str, wait: float | None = None, status: int = 0) -> FetchError:  # its headers may repeat secrets
+        return FetchError(f"{host}: {one_line(re.sub(f'(?i){secret}', '***', text), 300)}", wait, status)
 
     address, body = httpx.URL(url), bytearray()
     host = one_line(address.netloc.decode(), 100)
@@ -112,7 +140,7 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
                 asked = re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", answer.headers.get("retry-after", ""))
                 wait, text = (float(asked[0]), f"; it asks to wait {asked[0]} s") if asked else (0.0, "")
                 passing = status in (408, 425, 429, 500, 502, 503, 504)
-                raise failed(f"answered {status}{text}", wait if passing else None)
+                raise failed(f"answered {status}{text}", wait if passing else None, status)
             if encoding != "identity":
                 raise failed(f"the answer's encoding {encoding!r} was not asked for")
             for chunk in answer.iter_raw():

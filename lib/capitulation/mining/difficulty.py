@@ -16,26 +16,20 @@ from scipy.special import betaincinv, stdtrit
 
 from capitulation.data.panel import (  # noqa: F401  the protocol's numbers, all of which are at hand here
     BLOCKS_PER_DAY,
+    HALVING_BLOCKS,
     HASHES_PER_DIFFICULTY,
     HASHES_PER_EXAHASH,
+    MAX_HALVINGS,
+    MAX_RETARGET_FACTOR,
     RETARGET_BLOCKS,
     SECONDS_PER_DAY,
+    TARGET_BLOCK_SECONDS,
     hash_rate_ehs,
+    subsidy_btc,
 )
 from capitulation.paths import reference_folder
 
-TARGET_BLOCK_SECONDS = 600
-HALVING_BLOCKS = 210_000
-MAX_HALVINGS = 64
-MAX_RETARGET_FACTOR = 4
 DRIFT_ADJUSTMENTS = 26  # about a year
-
-
-def subsidy_btc(height: float | np.ndarray) -> Any:
-    """New coins of the block at `height` (BTC): 50, halved every 210,000 blocks in whole satoshis; missing as given."""
-    heights = np.asarray(height, dtype="float64")
-    halved = np.clip(np.nan_to_num(heights // HALVING_BLOCKS), 0, MAX_HALVINGS - 1).astype("int64")
-    return np.where(np.isnan(heights), np.nan, (50 * 10**8 >> halved) / 10**8)[()]
 
 
 @cache
