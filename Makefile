@@ -21,16 +21,16 @@ CLI := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED
 
 # Text from the user goes to the program through the environment only, so that no shell ever interprets it; and letter by
 # letter, so that neither does make: DATA='$(shell …)' names a file.
-export RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS
-$(foreach name,RUN PARAMS SET AS_OF DATA SOURCE JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS,\
+export RUN PARAMS SET AS_OF DATA SOURCE LICENCE NODE_URL MEMPOOL_URL JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS
+$(foreach name,RUN PARAMS SET AS_OF DATA SOURCE LICENCE NODE_URL MEMPOOL_URL JOBS FORCE ENGINE CELL_TIMEOUT JSON A B DASK REPETITIONS,\
 	$(eval override $(name) := $$(value $(name))))
 
-.PHONY: help setup environment report test test-slow fetch status watch register lab compare bundle reproduce check-data \
+.PHONY: help setup environment report test test-slow fetch status watch register lab compare bundle reproduce check-data check-live \
 	calibrate bench screenshots docs lint format clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
-	@echo "  options: RUN=name PARAMS=file|name SET=\"name=value ...\" AS_OF=YYYY-MM-DD DATA=file.csv SOURCE=name JOBS=n FORCE=1 ENGINE=kernel CELL_TIMEOUT=s"
+	@echo "  options: RUN=name PARAMS=file|name SET=\"name=value ...\" AS_OF=YYYY-MM-DD DATA=file.csv SOURCE=name LICENCE=commercial NODE_URL=address MEMPOOL_URL=address JOBS=n FORCE=1 ENGINE=kernel CELL_TIMEOUT=s"
 
 setup: $(STAMP) ## make the Python environment, nothing else
 
@@ -72,6 +72,9 @@ reproduce: $(STAMP) ## rebuild RUN=name from its recorded snapshot and parameter
 
 check-data: $(STAMP) ## verify every stored snapshot and the chain of the register of forecasts
 	@$(CLI) check-data
+
+check-live: $(STAMP) ## do the services still answer as documented? one small request each, nothing is stored
+	@$(CLI) check-live
 
 calibrate: $(STAMP) ## measure every test on simulated markets (2,000: some 10 minutes on 2 cores; resumes): REPETITIONS=n DASK=tcp://host:port
 	@$(CLI) calibrate

@@ -21,6 +21,7 @@ from typing import Any
 from PIL import Image
 
 import capitulation as cap
+from capitulation.data.sources import all_terms
 from capitulation.errors import CapitulationError, InputError, ReportError, one_line
 from capitulation.params import Params, make_params
 from capitulation.paths import project_root
@@ -90,7 +91,8 @@ def replace_region(page: str, name: str, content: str) -> str:
 def source_line(market: Mapping[str, Any]) -> str:
     """Where the data come from and under which licence they stand."""
     fetched = f", fetched {market['retrieved_at'][:10]}" if market["retrieved_at"] else ""
-    line = f"Source: {text(market['attribution'])}{fetched}; licence: {text(market['licence'])}."
+    parts = [f"{origin['what']}: {origin['attribution']}; licence: {origin['licence']}" for origin in market["origins"]]
+    line = f"Source of {text('. '.join(parts))}{fetched}."
     if market["source"] == "file":
         line += " Coin Metrics publishes its community data under CC BY-NC 4.0; what is computed from them is"
         line += " shown here with this attribution and for non-commercial use."
@@ -189,6 +191,24 @@ def parameters() -> str:
     return table(("parameter", "default", "unit", "allowed", "meaning"), rows)
 
 
+def sources() -> str:
+    """Every source as a Markdown table: what it gives, its licence, whether it may be used commercially."""
+    head = ("source", "what it gives", "licence of the data", "commercial use")
+    answers = {"ask": "to be asked"}
+    return table(
+        head,
+        [
+            (
+                f"`{item.source}`: {text(item.name)}",
+                text(item.gives),
+                text(item.licence),
+                answers.get(item.commercial, item.commercial),
+            )
+            for item in all_terms().values()
+        ],
+    )
+
+
 def codebook_page() -> str:
     """docs/codebook.md, from data/reference/codebook.csv, the rules and the parameters."""
     rules = [(f"`{rule.name}`", text(rule.says), text(rule.source)) for rule in cap.RULES.values()]
@@ -232,7 +252,9 @@ def write_docs(folder: Path, record: Mapping[str, Any]) -> list[Path]:
     if record["market"]["simulated"]:
         raise InputError(f"RUN={record['run']}: its market is simulated; docs show real data, name a report of them")
     root, (page, pictures) = project_root(), results(folder, record)
-    readme = replace_region((root / "README.md").read_text(encoding="utf-8"), "parameters", parameters())
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    for name, content in (("parameters", parameters()), ("sources", sources())):
+        readme = replace_region(readme, name, content)
     if told := finding(folder, record, pictures):
         readme = replace_region(readme, "finding", told)
     target = root / "docs" / "results"

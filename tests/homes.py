@@ -42,19 +42,21 @@ def small_panel(days: int = 500, seed: int = 1) -> pd.DataFrame:
 def small_market(simulated: bool = False, panel: pd.DataFrame | None = None, **changes) -> Market:
     """A market made of `small_panel`."""
     panel = small_panel() if panel is None else panel
-    facts = {"source": "simulated" if simulated else "file", "retrieved_at": "", "snapshot": "test", "licence": ""}
-    facts |= {"simulated": simulated, "attribution": "a test", "age_days": None, **changes}
+    origin = {"what": "all of it", "columns": [*panel], "source": "file", "name": "local file", "licence": ""}
+    origin |= {"commercial": "ask", "attribution": changes.pop("attribution", "a test"), "link": "", "as_of": ""}
+    facts = {"source": "simulated" if simulated else "file", "retrieved_at": "", "snapshot": "test"}
+    facts |= {"simulated": simulated, "origins": (origin,), "age_days": None, **changes}
     return Market(panel=panel, digest=panel_digest(panel), **facts)
 
 
-def write_notebook(home: Path, name: str, *sources: str, parameters: str = PARAMETERS) -> Path:
-    """A notebook of one parameters cell and code cells; a source that starts with # and a blank is Markdown."""
+def write_notebook(home: Path, name: str, *sources: str, parameters: str = PARAMETERS, tags: tuple = ()) -> Path:
+    """A notebook of one parameters cell (with those `tags` too) and code cells, or Markdown where it starts with #."""
     cells = []
     for source in (parameters, *sources):
         kind = "markdown" if source.startswith("# ") else "code"
         cell = {"cell_type": kind, "id": f"c{len(cells)}", "metadata": {}, "source": source}
         cells.append(cell | ({"outputs": [], "execution_count": None} if kind == "code" else {}))
-    cells[0]["metadata"]["tags"] = ["parameters"]
+    cells[0]["metadata"]["tags"] = ["parameters", *tags]
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     book = {"cells": cells, "metadata": {"kernelspec": spec}, "nbformat": 4, "nbformat_minor": 5}
     path = home / "notebooks" / f"{name}.ipynb"

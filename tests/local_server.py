@@ -1,17 +1,18 @@
 """A local HTTP server that answers as the providers are documented to, and in every wrong way.
 
-Nothing here is real data: answers are made from a small panel built by code.
+It serves only paths that exist there. Nothing here is real data: answers are made from a panel, as a rule a small one
+built by code.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,12 +23,27 @@ import pandas as pd
 import pytest
 
 from capitulation.data import snapshots
+from capitulation.data.mempool import HOURLY_SINCE
+from capitulation.mining.difficulty import adjustments
 from panels import steady_panel
 
 METRICS = {"hash_rate_ehs": "HashRate", "block_count": "BlkCnt", "issuance_btc": "IssTotNtv", "fees_btc": "FeeTotNtv"}
 METRICS |= {"price_usd": "PriceUSD"}
-API, CSV = "/cm/timeseries/asset-metrics", "/csv/btc.csv"
-CHARTS, MEMPOOL = "/charts", "/mempool/v1/mining/hashrate/all"
+API, CATALOG, CSV = "/v4/timeseries/asset-metrics", "/v4/catalog-v2/asset-metrics", "/csv/btc.csv"
+CHARTS, CHAININFO = "/charts", "/rest/chaininfo.json"
+MEMPOOL, BARE = "/api/v1/mining/hashrate/all", "/api/v1/mining/hashrate"  # the bare one: a BRK instance, and only there
+ADJUSTMENTS, PRICES = "/api/v1/mining/difficulty-adjustments", "/api/v1/historical-price"
+FEES = "/api/v1/mining/blocks/fees/all"
+MEMPOOL_FILES = {"hashrate.json": MEMPOOL, "adjustments.json": ADJUSTMENTS, "prices.json": PRICES, "fees.json": FEES}
+EXIST = [
+    *map(re.escape, (API, CATALOG, CSV, CHAININFO, ADJUSTMENTS, PRICES)),
+    CHARTS + "/(hash-rate|difficulty|market-price|miners-revenue)",
+    r"/api/v1/mining/hashrate/(all|1m|3m|6m|1y|2y|3y)",
+    r"/api/v1/mining/blocks/fees/(24h|3d|1w|1m|3m|6m|1y|2y|3y|all)",
+    r"/rest/blockhashbyheight/\d+\.json",
+    r"/rest/headers/(\d+/)?[0-9a-f]{64}\.bin",
+    "/x",  # of no provider: for what holds of any answer
+]
 
 
 def made_panel(days: int = 400, start: str = "2022-01-01", seed: int = 5, end: str = "") -> pd.DataFrame:
@@ -88,13 +104,65 @@ def blockchain_charts(panel: pd.DataFrame) -> dict[str, bytes]:
     }
 
 
-def mempool_answer(panel: pd.DataFrame) -> bytes:
-    """mempool.space's answer: hash rates stamped one day late, difficulty as steps."""
-    stamps = zip(seconds(panel.index + pd.Timedelta(days=1)), panel["hash_rate_ehs"], strict=True)
-    rates = [{"timestamp": when, "avgHashrate": float(rate) * 1e18} for when, rate in stamps]
-    changed = panel["difficulty"][panel["difficulty"].pct_change().abs().fillna(1) > 1e-9]
-    steps = [{"time": t, "difficulty": d} for t, d in zip(seconds(changed.index), changed, strict=True)]
-    return json.dumps({"hashrates": rates, "difficulty": steps, "currentHashrate": 1}).encode()
+def mempool_heights(panel: pd.DataFrame) -> pd.Series:
+    """The panel's heights; made ones where it has none, in the era of 25 BTC, difficulty changing where it should."""
+    if panel["height"].notna().any():
+        return panel["height"]
+    blocks, level = panel["block_count"].fillna(144).cumsum(), panel["difficulty"].ffill().bfill()
+    changed = blocks.shift(1, fill_value=0)[level.pct_change().abs() > 1e-3]
+    return blocks + 299_999 + (2016 - 300_000 - changed.sum()) % 2016 if len(changed) == 1 else blocks + 299_999
+
+
+def mempool_answers(
+    panel: pd.DataFrame, newest_first: bool = True, digits: int = 17, seed: int | None = None
+) -> dict[str, bytes]:
+    """mempool.space's answers by file name, for a market known from its first day on or made by code.
+
+    Hash rates are stamped a day late and rounded to `digits`; prices come by the hour (some of them) since October 2013
+    and by the week before, -1 and 0 among them; fees as a day's mean per block. With a `seed` there is luck: hash rates
+    divide by the time from last block to last block, and adjustments come at random times of their day.
+    """
+    random, height, days = np.random.default_rng(seed), mempool_heights(panel), panel.index
+    blocks, starts = panel["block_count"].fillna(144), dict(zip(days, seconds(days), strict=True))
+    waits = random.exponential(600, len(panel) + 1) if seed is not None else np.zeros(len(panel) + 1)
+    rate = panel["hash_rate_ehs"].fillna(0) * 1e18 / (1 - np.diff(waits) / 86_400)
+    rates = [
+        {"timestamp": starts[day] + 86_400, "avgHashrate": float(f"{value:.{digits}g}")} for day, value in rate.items()
+    ]
+    known = panel.assign(height=height, block_count=blocks, difficulty=panel["difficulty"].ffill().bfill())
+    first = int(height.dropna().iloc[0] - blocks[height.first_valid_index()])
+    steps = [(min(1_231_006_505, starts[days[0]] + 86_399), 0, 1.0, 0.0)] if first < 2016 else []
+    rates += [{"timestamp": steps[0][0], "avgHashrate": 4.97e4}] if steps else []  # as of the first block alone
+    steps = steps or [(starts[days[0]] - 86_400, first // 2016 * 2016, known["difficulty"].iloc[0], 1.0)]
+    for row in adjustments(known).dropna().itertuples():
+        new = height[row.date] - row.height + 1
+        counts = np.array([blocks[row.date] - new + 0.5, new - 0.5])
+        before, after = (counts if seed is None else random.gamma(counts + 0.5)) * [1, 1 + row.change]
+        if row.difficulty > 1.0001:  # one that changes nothing is not listed
+            when = starts[row.date] + int(86_400 * before / (before + after))
+            steps.append((when, int(row.height), row.difficulty, round(1 + row.change, 5)))
+    prices = []
+    for day, price in panel["price_usd"].dropna().items():
+        if day >= HOURLY_SINCE:
+            hours = ((1, price * 1.01), (12, price * 0.99), (23, price))
+            prices += [{"time": starts[day] + hour * 3600, "USD": value} for hour, value in hours]
+        elif day.day_of_week == 6:
+            prices.append({"time": starts[day] + 86_400, "USD": price})
+    prices += [{"time": prices[len(prices) // 2]["time"] + 600, "USD": -1}, {"time": prices[-1]["time"] + 60, "USD": 0}]
+    means = (panel["fees_btc"] / blocks.where(blocks > 0) * 1e8).dropna()
+    fees = [
+        {"avgHeight": int(height.get(day, 0)), "timestamp": starts[day] + 43_000, "avgFees": round(mean), "USD": 1}
+        for day, mean in means.items()
+    ]
+    fields, order = ("time", "height", "difficulty", "adjustment"), -1 if newest_first else 1
+    listed = [dict(zip(fields, step, strict=True)) for step in steps]
+    answers = {
+        "hashrate.json": {"hashrates": rates, "difficulty": listed, "currentHashrate": 1, "currentDifficulty": 1},
+        "adjustments.json": steps[::-1],
+        "prices.json": {"prices": prices[::order], "exchangeRates": {"USDEUR": 0.9}},
+        "fees.json": fees,
+    }
+    return {name: json.dumps(answer).encode() for name, answer in answers.items()}
 
 
 def be_quick(monkeypatch, timeout: float = 0.6) -> None:
@@ -115,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.server.owner.requests.append((path, dict(parse_qsl(urlsplit(self.path).query)), dict(self.headers)))
-        script = self.server.owner.scripts[path]
+        script = self.server.owner.scripts.get(path, [])
         behaviour = script.pop(0) if len(script) > 1 else script[0] if script else reply(404)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             behaviour(self)
@@ -137,10 +205,15 @@ class _Server(ThreadingHTTPServer):
 
 
 class LocalServer:
-    """`with LocalServer() as server`: let it `serve`, ask `server.url`, look at `server.requests`."""
+    """`with LocalServer() as server`: let it `serve`, ask `server.url`, look at `server.requests`.
+
+    `brk`: it stands for a BRK instance in place of a mempool.
+    """
+
+    brk = False
 
     def __enter__(self) -> LocalServer:
-        self.scripts: dict[str, list[Behaviour]] = defaultdict(list)
+        self.scripts: dict[str, list[Behaviour]] = {}
         self.requests: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.owner = self
@@ -153,14 +226,17 @@ class LocalServer:
         self._server.server_close()
 
     def serve(self, path: str, *behaviours: Behaviour) -> None:
-        """From now on `path` plays `behaviours` in turn, repeating the last."""
+        """From now on `path`, which must exist at a service, plays `behaviours` in turn, repeating the last."""
+        real = path == BARE if self.brk and path.startswith(BARE) else any(re.fullmatch(form, path) for form in EXIST)
+        assert real, f"no service has the path {path}"
         self.scripts[path] = list(behaviours)
 
     def serve_all(self, panel: pd.DataFrame) -> None:
         """Every provider answers well, with `panel`'s market."""
         self.serve(API, reply(body=coinmetrics_page(coinmetrics_rows(panel))))
         self.serve(CSV, reply(body=coinmetrics_csv(panel)))
-        self.serve(MEMPOOL, reply(body=mempool_answer(panel)))
+        for name, body in mempool_answers(panel).items():
+            self.serve(MEMPOOL_FILES[name], reply(body=body))
         for name, body in blockchain_charts(panel).items():
             self.serve(f"{CHARTS}/{name.removesuffix('.json')}", reply(body=body))
 
@@ -172,10 +248,11 @@ class LocalServer:
     def environment(self) -> dict[str, str]:
         """What points every provider at this server."""
         return {
-            "CAPITULATION_COINMETRICS_URL": f"{self.url}/cm",
+            "CAPITULATION_COINMETRICS_URL": f"{self.url}/v4",
             "CAPITULATION_COINMETRICS_CSV_URL": f"{self.url}/csv",
             "CAPITULATION_BLOCKCHAIN_COM_URL": f"{self.url}/charts",
-            "CAPITULATION_MEMPOOL_SPACE_URL": f"{self.url}/mempool",
+            "MEMPOOL_URL": self.url,
+            "NODE_URL": self.url,
         }
 
 

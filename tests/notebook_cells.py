@@ -18,7 +18,7 @@ def run_cells(name: str, panel, folder: Path, monkeypatch, *, simulated: bool = 
     """
     params, shown = make_params(settings), []
     page = Page(
-        Market(panel, "test", simulated, "", "", "", "", "", None),
+        Market(panel, "test", simulated),
         **shared_settings(params),
         notebook=name,
         folder=folder,

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"!?\[(?:[^\]\\]|\\.)*\]\(([^)\s]+)\)")
 HOSTILE = "<script>alert(1)</script> | [x](javascript:y) `z`"
-README = "".join(f"<!-- generated:{name} -->\nold\n<!-- end:{name} -->\n" for name in ("finding", "parameters"))
+REGIONS = ("finding", "parameters", "sources")
+README = "".join(f"<!-- generated:{name} -->\nold\n<!-- end:{name} -->\n" for name in REGIONS)
 SHOW = f"""{OPEN}
 import pandas as pd
 page.finding({HOSTILE!r})
@@ -76,6 +77,7 @@ def test_generated_pages_are_current_and_name_everything(build):
     assert (ROOT / "docs" / "codebook.md").read_text() == build.codebook_page() + "\n", "run make docs"
     assert (ROOT / "docs" / "api.md").read_text() == build.api_page() + "\n", "run make docs"
     assert build.parameters() in (ROOT / "README.md").read_text(), "run make docs"
+    assert build.sources() in (ROOT / "README.md").read_text(), "run make docs"
     assert all(f"| `{name}` |" in build.parameters() for name in Params.model_fields)
 
 

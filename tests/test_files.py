@@ -163,6 +163,14 @@ def test_blocks_are_counted_by_day(kind, tmp_path):
         read_data(put({"blocks.csv": missing, "p.csv": PRICES}, tmp_path))
 
 
+def test_answers_of_the_mempool_api_are_read(tmp_path):
+    answers = ls.mempool_answers(PANEL)
+    put({name: answers[name] for name in ("hashrate.json", "prices.json")}, tmp_path)
+    found = read_data(f"{tmp_path}/hashrate.json {tmp_path}/prices.json").panel
+    np.testing.assert_allclose(found[[RATE, "price_usd"]], PANEL[[RATE, "price_usd"]])
+    assert (found["block_count"] - PANEL["block_count"]).abs().max() <= 1 and found["height"].notna().all()
+
+
 @pytest.mark.parametrize("power", UNITS)
 @pytest.mark.parametrize("by", ["level", "identity"])
 def test_the_unit_of_hash_rate_is_found_and_a_name_that_contradicts_it_refused(power, by, tmp_path):
@@ -279,7 +287,7 @@ def test_a_market_of_two_files_names_both(tmp_path):
     market = load_market(**make_params(profile).model_dump(include={"data", "columns"}))
     assert [file["name"] for file in market.files] == ["<img src=x>\\x1b[31m.csv", "p q.csv"]
     assert (market.source, market.simulated, market.retrieved_at, market.age_days) == ("file", False, "", None)
-    assert "\x1b" not in market.attribution and market.snapshot.startswith("sha256:")
+    assert "\x1b" not in market.origins[0]["attribution"] and market.snapshot.startswith("sha256:")
     assert any("144 blocks" in note for note in market.notes)
 
 

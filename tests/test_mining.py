@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import beta, norm
+from scipy.stats import beta, binom, norm, poisson
 from scipy.stats import t as student
 
+import made_chain
+from capitulation.data import headers
 from capitulation.data.panel import block_heights
 from capitulation.errors import DataError, InputError
 from capitulation.mining import difficulty, economics, episodes, hashrate, rules, trend
@@ -416,3 +418,78 @@ def test_filter_equals_the_recursions_written_out():
     assert found.first_valid_index() == pd.Timestamp("2016-01-01") == panel.index[730]
     np.testing.assert_allclose(found.iloc[730:], falling[730:], rtol=1e-6, atol=1e-9)
     assert trend.falling_probability(panel.assign(hash_rate_ehs=np.nan)).isna().all()
+
+
+def chain(minutes, difficulty=1e14, first=0):
+    """Blocks that lie so many minutes apart, after one block."""
+    times = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.append(0, np.cumsum(minutes)), unit="min")
+    heights = pd.RangeIndex(first, first + len(times), name="height")
+    return pd.DataFrame({"clock": times, "difficulty": difficulty}, index=heights)
+
+
+def test_the_pulse_of_one_block_has_the_closed_form_of_an_exponential_wait():
+    for minutes in (1.0, 10.0, 45.0):
+        row = hashrate.pulse(chain([minutes]), [1], 0.9).iloc[0]
+        assert (row["hours"], row["expected_hours"], row["pace"]) == pytest.approx((minutes / 60, 1 / 6, 10 / minutes))
+        ends = -np.log([0.95, 0.05]) * 10 / minutes
+        assert (row["pace_low"], row["pace_high"]) == pytest.approx(tuple(ends), rel=1e-12)
+        assert row["p"] == pytest.approx(2 * min(np.exp(-minutes / 10), -np.expm1(-minutes / 10)), rel=1e-12)
+
+
+def test_the_pulse_agrees_with_poissons_counts_and_takes_difficulty_as_it_changes():
+    difficulty = np.repeat([1e14, 1.1e14], [2016 - 100, 101])
+    blocks = chain(np.full(2016, 9.5), difficulty, 900_000)
+    table = hashrate.pulse(blocks)
+    assert table["n_blocks"].tolist() == [144, 2016] and (table["to_time"] == blocks["clock"].iloc[-1]).all()
+    for row in table.itertuples():
+        n, used = row.n_blocks, difficulty[-row.n_blocks :]
+        assert row.from_time == blocks["clock"].iloc[-1 - n] and row.pace == pytest.approx(10 / 9.5)
+        expected = n * 9.5 / 10  # blocks at pace 1 in that time: n or more, n - 1 or fewer
+        assert row.p == pytest.approx(2 * min(poisson.sf(n - 1, expected), poisson.cdf(n - 1, expected)), rel=1e-9)
+        for pace, tail in ((row.pace_low, poisson.sf), (row.pace_high, poisson.cdf)):
+            assert tail(n - 1, expected * pace) == pytest.approx(0.025, rel=1e-6)
+        assert row.difficulty_expects_ehs == pytest.approx(used.mean() * 2**32 / 600 / 1e18, rel=1e-12)
+        rates = np.array([row.hash_rate_ehs, row.hash_rate_low_ehs, row.hash_rate_high_ehs])
+        assert rates / row.difficulty_expects_ehs == pytest.approx([row.pace, row.pace_low, row.pace_high], rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "pace"), [(6, 0.7), (144, 1.0), (144, 1.2)])
+def test_intervals_and_p_of_the_pulse_hold_what_they_promise(n, pace):
+    """Arrivals at random at a steady hash rate; difficulty rises by a tenth midway, and waits grow with it."""
+    rng, runs = np.random.default_rng(n), 800
+    difficulty = np.append(1e14, np.repeat([1e14, 1.1e14], n // 2))
+    of_pace, of_rate, rejected, true_rate = 0, 0, 0, pace * 1e14 * 2**32 / 600 / 1e18
+    for _ in range(runs):
+        waits = rng.exponential(10 / pace, n)
+        row = hashrate.pulse(chain(waits, difficulty), [n], 0.9).iloc[0]
+        of_pace += row["pace_low"] <= pace <= row["pace_high"]
+        rejected += row["p"] < 0.1
+        row = hashrate.pulse(chain(waits * difficulty[1:] / 1e14, difficulty), [n], 0.9).iloc[0]
+        of_rate += row["hash_rate_low_ehs"] <= true_rate <= row["hash_rate_high_ehs"]
+    low, high = binom.interval(0.9999, runs, 0.9)
+    assert low <= of_pace <= high and low <= of_rate <= high
+    assert (low <= runs - rejected <= high) == (pace == 1)
+
+
+def test_the_pulse_holds_its_promise_where_miners_clocks_are_up_to_an_hour_off():
+    runs, pace = 600, 1.1
+    chains = (made_chain.unmined(made_chain.uneven(160, 600 / pace, seed)) for seed in range(runs))
+    rows = pd.concat([hashrate.pulse(headers.blocks(data), [144], 0.9) for data in chains])
+    low, high = binom.interval(0.9999, runs, 0.9)
+    assert low <= ((rows["pace_low"] <= pace) & (pace <= rows["pace_high"])).sum() <= high
+
+
+def test_the_pulse_says_nothing_where_blocks_or_their_times_are_not_known():
+    blocks = chain(np.full(200, 10.0))
+    assert hashrate.pulse(blocks)["n_blocks"].tolist() == [144]
+    assert hashrate.pulse(blocks, [200, 201])["n_blocks"].tolist() == [200]
+    standing = blocks.assign(clock=blocks["clock"].iloc[0])
+    hole = blocks.index[-50]
+    unknown = blocks.assign(difficulty=blocks["difficulty"].drop(hole))
+    no_time = blocks.assign(clock=blocks["clock"].drop(blocks.index[-1]))
+    for odd in (blocks.iloc[:144], blocks.iloc[:0], standing, unknown, no_time, blocks.drop(hole)):
+        table = hashrate.pulse(odd)
+        assert table.empty and list(table) == list(hashrate.pulse(blocks))
+    for wrong in ({"counts": [0]}, {"counts": [144, -1]}, {"confidence": 1.0}, {"confidence": 0.0}):
+        with pytest.raises(InputError, match="counts=.*confidence="):
+            hashrate.pulse(blocks, **wrong)

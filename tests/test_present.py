@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 import capitulation as cap
+import notebook_cells
+from capitulation.data.market import Market
 from capitulation.mining.episodes import episodes, runs
-from capitulation.mining.hashrate import hash_ribbons, ribbon_state
+from capitulation.mining.hashrate import hash_ribbons, pulse, ribbon_state
 from capitulation.study import present as pr
 from notebook_cells import run_cells
 from panels import steady_panel, without
@@ -302,3 +304,54 @@ def test_the_notebook_on_real_data_gives_odds_in_a_capitulation(real_panel, tmp_
     run_cells("80-read-the-present", real_panel.loc[:"2026-01-20"], tmp_path, monkeypatch)
     odds = pd.read_csv(tmp_path / "tables" / "recovery_odds.csv")
     assert odds["n_at_risk"].eq(21).all() and (odds["low"] < odds["odds"]).all() and (odds["odds"] < odds["high"]).all()
+
+
+@pytest.fixture(scope="module")
+def blocks(capitulating):
+    """The last 2,017 blocks before the end of that panel, on average 9 minutes apart."""
+    waits = pd.to_timedelta(np.random.default_rng(6).exponential(540, 2017).cumsum().round(), unit="s")
+    times = capitulating.index[-1] + pd.Timedelta(hours=23, minutes=50) - waits[::-1]
+    heights = pd.RangeIndex(int(capitulating["height"].iloc[-1]) - 2016, int(capitulating["height"].iloc[-1]) + 1)
+    return pd.DataFrame({"time": times, "clock": times, "difficulty": 2e11}, index=heights)
+
+
+def test_the_pulse_stands_in_state_and_facts_where_block_times_are_known(capitulating, state, blocks):
+    for n_blocks, shown in ((None, 0), (100, 0), (145, 1), (2017, 2)):
+        given = None if n_blocks is None else blocks.tail(n_blocks)
+        found = pr.present_state(capitulating, horizons=[7, 90], confidence=0.8, blocks=given)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        table = pr.facts(found).set_index("label")
+        lines = table[table.index.str.contains("blocks")]
+        assert len(lines) == len(found["pulse"] or ()) == shown and (shown > 0) == (found["pulse"] is not None)
+        if not shown:
+            assert {**found, "pulse": None} == found
+            continue
+        rows, expected = pd.DataFrame(found["pulse"]), pulse(blocks, confidence=0.8).iloc[:shown]
+        for name in ("from_time", "to_time"):
+            assert pd.to_datetime(rows[name]).tolist() == expected[name].tolist()
+            rows[name], expected[name] = "", ""
+        pd.testing.assert_frame_equal(rows, expected, check_exact=True)
+        assert list(lines.index) == ["last 144 blocks", "last 2,016 blocks"][:shown]
+        assert f"{rows['hours'][0]:.1f} h" in lines["value"].iloc[0] and "80 % interval" in lines["text"].iloc[0]
+        assert all(text in pr.status_text(found) for text in lines["text"])
+        assert not [text for text in lines["text"] if NO_WORD.search(text)]
+        rest = {key: value for key, value in found.items() if key not in ("pulse", "confidence")}
+        assert rest["gap"] == state["gap"] and rest["next_retarget"].keys() == state["next_retarget"].keys()
+
+
+@pytest.mark.parametrize(
+    ("n_blocks", "simulated", "confidence"), [(2017, False, 0.95), (500, True, 0.8), (90, False, 0.95)]
+)
+def test_the_page_reckons_the_pulse_by_hand(
+    capitulating, blocks, tmp_path, monkeypatch, n_blocks, simulated, confidence
+):
+    market = Market(capitulating, "test", simulated, blocks=blocks.tail(n_blocks))
+    monkeypatch.setattr(notebook_cells, "Market", lambda *_, **__: market)
+    shown = run_cells("80-read-the-present", capitulating, tmp_path, monkeypatch, confidence=confidence)["shown"]
+    table = tmp_path / "tables" / "pulse.csv"
+    assert table.is_file() == (n_blocks > 144)
+    if table.is_file():
+        rows = pd.read_csv(table, parse_dates=["from_time", "to_time"])
+        expected = pulse(blocks.tail(n_blocks), confidence=confidence)
+        pd.testing.assert_frame_equal(rows, expected, check_dtype=False)
+    assert not [text for text in shown if NO_WORD.search(re.sub(r"<td[^>]*>–</td>", "", text))]

@@ -132,8 +132,9 @@ def test_every_kind_of_output_is_shown_in_its_way(tmp_path):
 
 
 def written(tmp_path, page, **changes):
-    market = {"source": "file", "simulated": False, "retrieved_at": "", "age_days": None, "notes": [], "licence": ""}
-    market |= {"attribution": "local file x", "first_day": "2014-01-01", "last_day": "2014-12-31"} | changes
+    origin = dict.fromkeys(("what", "source", "name", "licence", "commercial", "attribution", "link", "as_of"), "x")
+    market = {"simulated": False, "retrieved_at": "", "age_days": None, "notes": [], "origins": [origin | changes]}
+    market |= {"first_day": "2014-01-01", "last_day": "2014-12-31"} | changes
     facts = {"run": "t", "market": market, "changed": {"fast_days": 20}, "tables": {"a.csv": "0"}}
     render.write_pages(tmp_path, [page], facts, make_params({"fast_days": 20}))
     return [(tmp_path / name).read_text() for name in ("index.html", "report.html", f"{page.name}.html")]
@@ -154,7 +155,7 @@ def assert_harmless(text):
 
 def test_pages_are_harmless_whatever_the_provenance_says(tmp_path):
     text = '"></title><script>alert(1)</script>'
-    for page in written(tmp_path, rendered(tmp_path, "# T"), attribution=text, notes=[text], source=text, licence=text):
+    for page in written(tmp_path, rendered(tmp_path, "# T"), attribution=text, notes=[text], source=text, what=text):
         assert_harmless(page)
         assert "&lt;script&gt;alert(1)" in page
 

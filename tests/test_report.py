@@ -171,8 +171,19 @@ def test_a_sample_without_any_price_is_one_line(home):
     write_notebook(home, "10-a-b", "1/0", parameters="horizons_days = [7]  # days: horizons")
     with pytest.raises(InputError, match="no day of the sample from sample_start=2024-01-01 .* to 2014-04-10; .*AS_OF"):
         report(params=make_params({"sample_start": "2024-01-01"}), market=small_market(panel=small_panel(100)))
-    with pytest.raises(InputError, match="has no price"):
-        report(market=small_market(panel=small_panel().assign(price_usd=np.nan)))
+
+
+def test_without_any_price_the_pages_on_the_network_are_made_and_the_others_named(home):
+    unpriced = small_market(panel=small_panel().assign(price_usd=np.nan))
+    write_notebook(home, "20-a-b", "1/0", tags=("price",))
+    with pytest.raises(InputError, match="has no price up to 2015-05-15, which pages 20 need"):
+        report(market=unpriced)
+    write_notebook(home, "10-sum-up", "# Sums", OPEN)
+    folder = report(market=unpriced)
+    assert [path.name for path in folder.glob("[0-9]*.html")] == ["10-sum-up.html"]
+    assert "without those on returns (20)" in (folder / "index.html").read_text()
+    with pytest.raises(InputError, match="which pages 20 need"):
+        report(market=unpriced, params=make_params({"pages": [20]}))
 
 
 def test_a_report_of_some_pages_names_no_other_and_can_be_made_whole_later(home):
@@ -273,7 +284,8 @@ def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):
     (reports / ".a.zip-b.staging-7").mkdir()
     path = bundle("a")
     first = path.read_bytes()
-    assert zipfile.ZipFile(path).namelist() == ["a/report.html", "a/run.json", "a/tables/episodes.csv"]
+    names = ["a/report.html", "a/run.json", "a/tables/episodes.csv", "a/tables/sources.csv"]
+    assert zipfile.ZipFile(path).namelist() == names
     assert bundle("a").read_bytes() == first
     assert {found.name for found in reports.glob(".a*")} == {".a.zip-b.staging-7"}
 
@@ -295,7 +307,7 @@ def test_a_bundle_follows_no_link(two, place):
 def test_rebuilding_says_whether_every_table_is_identical(two):
     before = contents(two / "reports" / "a")
     same, text = reproduce("a", progress=lambda line: None)
-    assert same and "1 tables, all identical; data from the copy in the report" in text
+    assert same and "2 tables, all identical; data from the copy in the report" in text
     path = two / "notebooks" / "10-sum-up.ipynb"
     path.write_text(path.read_text().replace("2014-03-01", "2014-03-02"))
     same, text = reproduce("a", progress=lambda line: None)

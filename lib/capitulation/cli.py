@@ -22,8 +22,9 @@ from typing import Any
 
 import pandas as pd
 
+from capitulation.data import live
 from capitulation.data import register as forecast_register
-from capitulation.data.market import Market, utc_now
+from capitulation.data.market import STALE_DAYS, Market, utc_now
 from capitulation.data.market import fetch as fetch_snapshot
 from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, SourceUnavailable, nearest, one_line
@@ -42,7 +43,6 @@ from capitulation.report.run import (
 from capitulation.study.present import present_state, status_code, status_text
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # as a shell says it
-STALE_DAYS = 2
 LAB_SETTINGS = Path(__file__).parents[1] / "lab-settings"
 PLAIN = dict(zip("▁▂▃▄▅▆▇█−–“”\u00a0×±≤≥≈…", [*'_.,-=+*#--"" x', "+/-", "<=", ">=", "~", "..."], strict=True))
 
@@ -59,7 +59,7 @@ def _plainly(error: UnicodeEncodeError) -> tuple[str, int]:
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:
     """What the user asks for beyond a profile: SET, then the single options."""
-    single = {name: getattr(options, name) for name in ("as_of", "data", "source") if getattr(options, name)}
+    single = {name: getattr(options, name) for name in ("as_of", "data", "source", "licence") if getattr(options, name)}
     return parse_overrides(options.set) | single
 
 
@@ -126,9 +126,9 @@ def write_down(run: str) -> None:
 def fetch(options: argparse.Namespace) -> int:
     """Store a new snapshot of the data."""
     params, _own = _chosen(options)
-    if params.data or params.source == "simulated":
+    if params.source == "simulated" or (params.data and params.source == "auto"):
         raise InputError("nothing to fetch for DATA=… or SOURCE=simulated; choose SOURCE=auto or a provider")
-    print(fetch_snapshot(params.source, progress=_say))
+    print(fetch_snapshot(params.source, progress=_say, licence=params.licence))
     return 0
 
 
@@ -144,7 +144,7 @@ def status(options: argparse.Namespace) -> int:
     shown = {"fast_days", "slow_days", "power_price_usd_kwh", "confidence", "min_days", "min_depth_z"}
     study = {"horizons": params.horizons_days, "lag": params.entry_lag_days, "since": params.sample_start}
     study["primary_days"] = params.primary_horizon_days
-    state = present_state(market.panel, **study, **params.model_dump(include=shown))
+    state = present_state(market.panel, blocks=market.blocks, **study, **params.model_dump(include=shown))
     today = dt.date.fromisoformat(params.as_of) if params.as_of else dt.datetime.now(dt.UTC).date()
     old = (today - market.panel.index[-1].date()).days
     state |= {"source": market.source, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
@@ -220,6 +220,12 @@ def check_data(options: argparse.Namespace) -> int:
     return int(any(status == "refused" for status, _name, _reason in rows))
 
 
+def check_live(options: argparse.Namespace) -> int:
+    """Ask every service for a little and compare its answer with what is documented; nothing is stored."""
+    lines = live.check_live(progress=lambda line: print(line, flush=True))
+    return int(any(line.status in (live.DIFFERS, live.NO_ANSWER) for line in lines))
+
+
 def calibrate(options: argparse.Namespace) -> int:
     """Measure every test on simulated markets."""
     repetitions, jobs = _count(options, "repetitions", 2000), _making(options).jobs
@@ -229,14 +235,15 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = (report, fetch, status, register, lab, compare, bundle, reproduce, check_data, calibrate)
+COMMANDS = (report, fetch, status, register, lab, compare, bundle, reproduce, check_data, check_live, calibrate)
 OPTIONS = {
     "run": "name of the report",
     "params": "profile: a YAML file, or a name in params/",
     "set": 'overrides, "name=value name=value"',
     "as_of": "last day known to the run",
     "data": "local file, or several separated by spaces",
-    "source": "auto, coinmetrics, mempool_space, blockchain_com or simulated",
+    "source": "auto, coinmetrics, node, mempool_space, blockchain_com or simulated",
+    "licence": "commercial: only sources that allow commercial use",
     "jobs": "processes",
     "force": "1: run every notebook again",
     "engine": "in-process or kernel: what runs the notebooks",

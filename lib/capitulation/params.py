@@ -27,6 +27,9 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 from typing_extensions import TypedDict
 
+from capitulation.data.market import LICENCES
+from capitulation.data.panel import BLOCK_CLOCKS
+from capitulation.data.sources import PROVIDERS
 from capitulation.errors import InputError, nearest, one_line
 from capitulation.mining.episodes import ALL_AND_EACH
 from capitulation.mining.rules import RULES, field, thresholds
@@ -40,7 +43,9 @@ SAVED = "# Saved from a notebook: what differs from the defaults."
 
 Definition = Literal[tuple(RULES)]  # type: ignore[valid-type]
 Anchor = Literal[tuple(ANCHOR_WORDS)]  # type: ignore[valid-type]
-Source = Literal["auto", "coinmetrics", "mempool_space", "blockchain_com", "simulated"]
+Source = Literal["auto", *PROVIDERS, "simulated"]  # type: ignore[valid-type]
+Licence = Literal[LICENCES]  # type: ignore[valid-type]
+Clock = Literal[BLOCK_CLOCKS]  # type: ignore[valid-type]
 Horizon = Annotated[int, Field(ge=1, le=1500)]
 InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
 Horizons = Annotated[list[Horizon], Field(min_length=1, max_length=MAX_HORIZONS), InOrder]
@@ -92,6 +97,8 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
     source: Source = field("name", "where the data come from", "auto")
     data: str = field("path", "local file, or several separated by spaces, instead of a source", "", max_length=4096)
     columns: dict[str, str] | str = field("names", "which column of the local files holds which series", "")
+    licence: Licence = field("name", "commercial: only sources that allow commercial use", "any")
+    block_clock: Clock = field("name", "the time of a node's block that says its day", BLOCK_CLOCKS[0])
     as_of: IsoDay = field("date", "last day known to the run; empty: the last complete day", "")
     max_age_days: float = field("days", "a snapshot younger than this is used without fetching", 1.0, ge=0, le=36500)
     pages: Pages = field("numbers", "notebooks that make up the report; empty: all", [])
@@ -157,7 +164,7 @@ class _Run(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False, validate
             if hypothesis["anchor"] in ("start", "in_state") and hypothesis["grade"] != "all":
                 words = f"grade={hypothesis['grade']}: not known before the recovery; choose all"
                 raise ValueError(f"hypotheses, {words}, or the anchor recovery or buy")
-        if self.data and self.source != "auto":
+        if self.data and self.source not in ("auto", "node", "node_regtest"):
             raise ValueError(f"data={one_line(self.data, 80)!r} and source={self.source} exclude each other")
         return self
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from ruamel.yaml import YAML, YAMLError
 
-from capitulation.data import reading
+from capitulation.data import mempool, reading
 from capitulation.data.checks import usual
 from capitulation.data.panel import BLOCKS_PER_DAY, DAY, HASHES_PER_EXAHASH, PANEL_COLUMNS, hash_rate_ehs
 from capitulation.data.sources import assemble
@@ -101,18 +101,27 @@ def hinted(name: str) -> tuple[str, int | None]:
     return found if found[0] or not inside else (SERIES[max(inside, key=len)], None)
 
 
-def read_data(data: str | Path, columns: str | Mapping[str, str] = "", today: dt.date | None = None) -> FileData:
+def read_data(
+    data: str | Path,
+    columns: str | Mapping[str, str] = "",
+    today: dt.date | None = None,
+    price_only: bool = False,
+) -> FileData:
     """The panel in the file or files (separated by spaces, quoted where they hold some) that `data` names.
 
     `columns`: which column holds which series, as a mapping, as "time=Date,hash_rate=Value" or as the path of a YAML
     file; "hash.csv:Value" names the column of one file. A row of `today` (UTC) is not finished and left out, later ones
-    stay. Hash rate, blocks and difficulty follow from two of them. Raises `DataError`, one line, for what cannot be
-    read, is not of Bitcoin, not daily or without price or hash rate.
+    stay. Hash rate, blocks and difficulty follow from two of them. `price_only`: what else is there is passed over and
+    not asked for. Raises `DataError`, one line, for what cannot be read, is not of Bitcoin, not daily or without price
+    or hash rate.
     """
     asked, notes, files, found, there, given = _asked(columns), [], [], [], [], {}
     for path, only in _paths(str(data)):
         name, content = one_line(path.name, 120), _content(path)
         files.append({"name": name, "sha256": sha256(content).hexdigest(), "bytes": len(content)})
+        if answer := _of_mempool(content, name):
+            found += answer
+            continue
         table, hint, decimal = _table(content, name)
         there += [*table.columns]
         found += _series(*_named(table, name, asked, only), name, hint or path.name.partition(".")[0], decimal, notes)
@@ -131,7 +140,7 @@ def read_data(data: str | Path, columns: str | Mapping[str, str] = "", today: dt
         if not other.daily.dropna().equals(item.daily.dropna()):
             both = f"{other.source} and {item.source}"
             raise DataError(f"{words(item.what)} is given by {both} with different values: give one; or {NAME_IT}")
-    panel = _panel(given, notes)
+    panel = _prices(given) if price_only else _panel(given, notes)
     if today and panel.index[-1] == pd.Timestamp(today):
         panel = panel.iloc[:-1]
         notes.append(f"the row of {today}, a day not finished, is left out")
@@ -187,6 +196,18 @@ def _content(path: Path) -> bytes:
         return file.read_bytes()
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{path.name}: {one_line(getattr(error, 'strerror', None) or error, 120)}") from None
+
+
+def _of_mempool(content: bytes, name: str) -> list[_Series]:
+    """The daily series in an answer of the mempool API (hash rates with difficulty, or prices); none of other bytes."""
+    fields = re.match(rb'\s*{\s*"(hashrates|prices)"', content)
+    if not fields:
+        return []
+    if fields[1] == b"prices":
+        return [_Series("price_usd", mempool.day_end_prices(content), f"{name} (prices)")]
+    panel = mempool.parse_mempool_space({mempool.HASH_RATE: content}).dropna(axis=1, how="all")
+    powers = {"hash_rate_ehs": 18}
+    return [_Series(what, panel[what], f"{name} ({words(what)})", powers.get(what)) for what in panel]
 
 
 def _table(content: bytes, name: str) -> tuple[pd.DataFrame, str, bool]:
@@ -371,6 +392,16 @@ def _unit(rate: _Series, difficulty: pd.Series, blocks: pd.Series, notes: list[s
     if rate.power is None and not (power == 12 and rate.source.endswith("(HashRate)")):
         notes.append(f"{rate.source}: hash rate read in {UNITS[power]}")
     return power
+
+
+def _prices(given: Mapping[str, _Series]) -> pd.DataFrame:
+    """The panel that holds the price alone."""
+    if "price_usd" not in given:
+        found = ", ".join(f"{item.source} as {words(name)}" for name, item in given.items())
+        raise DataError(f"no price: found {one_line(found, 200)}; {NAME_IT}")
+    daily = given["price_usd"].daily
+    price = daily.where(daily > 0).loc[daily[daily > 0].index[0] :]
+    return pd.DataFrame({name: price if name == "price_usd" else np.nan for name in PANEL_COLUMNS}).rename_axis("date")
 
 
 def _panel(given: Mapping[str, _Series], notes: list[str]) -> pd.DataFrame:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from capitulation.data import checks, snapshots
-from capitulation.data.files import read_data
-from capitulation.data.panel import DAY, cut, panel_digest, read_panel, validate_panel, write_panel
+from capitulation.data import checks, headers, snapshots
+from capitulation.data.files import read_data, words
+from capitulation.data.node import whole_chain
+from capitulation.data.panel import (
+    BLOCK_CLOCKS,
+    DAY,
+    PANEL_COLUMNS,
+    RETARGET_BLOCKS,
+    cut,
+    daily_panel,
+    panel_digest,
+    read_panel,
+    validate_panel,
+    write_panel,
+)
 from capitulation.data.snapshots import Progress, Snapshot
 from capitulation.data.sources import PROVIDERS, all_terms
 from capitulation.errors import DataError, InputError, SourceUnavailable, nearest, one_line
-from capitulation.paths import write_json
+from capitulation.paths import write_json, write_whole
 
-PANEL_FILE, MARKET_FILE = "panel.csv", "market.json"
+PANEL_FILE, MARKET_FILE, BLOCKS_FILE = "panel.csv", "market.json", "blocks.csv"
+STALE_DAYS = 2  # beyond max_age_days: data that end earlier are old
+LICENCES = ("any", "commercial")
+NODE_URL, MEMPOOL_URL, NOBODY = "NODE_URL", "MEMPOOL_URL", "none"
 
 
 def utc_now() -> dt.datetime:
@@ -38,15 +54,25 @@ class Market:
     source: str  # a provider's name, "file" or "simulated"
     simulated: bool
     retrieved_at: str = ""  # UTC time of the fetch, if any
-    snapshot: str = ""  # what identifies the raw data: provider/time, sha256:…, seed:…
+    snapshot: str = ""  # what identifies the raw data: provider/time, sha256:…, seed:…; two joined by " + "
     digest: str = ""  # of the panel as used, cut at as_of
-    licence: str = ""
-    attribution: str = ""
+    origins: tuple[Mapping[str, Any], ...] = ()  # what (in words), columns, the terms of their source, last day (as_of)
     age_days: float | None = None  # from the last day to as_of, without one since the fetch (negative: a wrong clock)
     notes: tuple[str, ...] = ()  # what a reader should know: the findings that are warnings, then what happened
     findings: tuple[Mapping[str, Any], ...] = ()  # of the data checks
     files: tuple[Mapping[str, Any], ...] = ()  # name, sha256, bytes (url, query) of each raw file
-    others: tuple[str, ...] = ()  # the other providers' newest good snapshots, see `other_panels`
+    others: tuple[str, ...] = ()  # the other providers' newest good snapshots, the second source first
+    blocks: pd.DataFrame | None = None  # the last 2,017 blocks as `headers.blocks`, where the source has them
+
+
+class _Asked(NamedTuple):
+    """How a provider's data are to be had."""
+
+    as_of: str
+    max_age_days: float
+    offline: bool
+    clock: str
+    progress: Progress
 
 
 def load_market(
@@ -56,6 +82,8 @@ def load_market(
     max_age_days: float = 1.0,
     simulation_seed: int = 17,
     columns: str | Mapping[str, str] = "",
+    licence: str = "any",
+    block_clock: str = BLOCK_CLOCKS[0],
     *,
     offline: bool = False,
     progress: Progress = print,
@@ -64,39 +92,72 @@ def load_market(
 ) -> Market:
     """The market that is asked for, cut at `as_of`.
 
-    `data`: that file or files, `columns`: what stands in which column (see `files.read_data`). `source` auto: Coin
-    Metrics' newest snapshot if younger than `max_age_days` or holding `as_of`, else fetched (API, then public CSV),
-    else the last good snapshot with its age in `notes`, else Blockchain.com's, else the market that
-    `simulate(simulation_seed)` makes. A named source insists on it. `offline` forbids the network. `snapshot`
-    (provider/time) insists on that stored snapshot, as when a report is reproduced.
+    `data`: that file or files, `columns`: what stands in which column (see `files.read_data`). A named `source` insists
+    on it: its newest snapshot if younger than `max_age_days` or holding `as_of`, else a new one, else the last good one
+    with its age in `notes`; a node's price comes from `data` or the mempool API, if from anywhere. `source` auto: the
+    first provider, in the order of PROVIDERS, whose data are up to date (a node where NODE_URL is set); where none are,
+    the one that reaches furthest; without any, the market that `simulate(simulation_seed)` makes. It is held against
+    the second one, which is fetched when it is. `licence` commercial: only sources that allow commercial use.
+    `block_clock`: the time that dates a node's blocks. `offline` forbids the network. `snapshot` insists on what a
+    market's `snapshot` says, as when a report is reproduced.
 
-    Raises `InputError` (file, name, day), `SourceUnavailable` (insisted source), `DataError` (not usable).
+    Raises `InputError` (file, name, day, licence), `SourceUnavailable` (insisted source), `DataError` (not usable).
     """
     known = ("auto", "simulated", *PROVIDERS)
     if source not in known:
         raise InputError(f"source={one_line(source, 40)}: {nearest(source, known)}known are: {', '.join(known)}")
-    wanted, note = {"as_of": as_of, "max_age_days": max_age_days, "progress": progress}, ""
+    if licence not in LICENCES:
+        meant = nearest(licence, LICENCES)
+        raise InputError(f"licence={one_line(licence, 40)}: {meant}known are: {', '.join(LICENCES)}")
+    if licence == "commercial" and source in all_terms() and all_terms()[source].commercial == "no":
+        said = "{0.name} ({0.licence}) allow no commercial use".format(all_terms()[source])
+        raise InputError(f"source={source} and licence=commercial exclude each other: {said}; choose SOURCE=auto")
+    asked, began, note = _Asked(as_of, max_age_days, offline, block_clock, progress), utc_now(), ""
     if snapshot:
-        market = _stored(snapshots.find_snapshot(snapshot))
+        market = _recorded(snapshot, data, columns, asked)
+    elif source in PROVIDERS:
+        market = _whole(source, asked, data, columns)
     elif data:
         market = _from_file(data, columns)
-    elif source in PROVIDERS:
-        market = _from_provider(source, offline=offline, **wanted)
     else:
-        why, tries = "", {"coinmetrics": offline, "blockchain_com": True}  # mempool.space has no price
-        for name, no_fetch in tries.items() if source == "auto" else ():
-            try:
-                market = _from_provider(name, offline=no_fetch, **wanted)
-                note = why and f"{why}; used {market.snapshot} instead, {market.age_days:.1f} days old"
-                break
-            except (SourceUnavailable, DataError) as error:
-                why = why or str(error)
-        else:
-            whose = {"snapshot": f"seed:{simulation_seed}", "attribution": "simulated market, not real data"}
+        market, note = _best(licence, asked) if source == "auto" else (None, "")
+        if market is None:
+            whose = {"snapshot": f"seed:{simulation_seed}", "origins": (_origin("simulated"),)}
             market = Market(simulate(simulation_seed), "simulated", True, **whose)
-            note = why and f"SIMULATED MARKET, not real data: {why}"
+            note = note and f"SIMULATED MARKET, not real data: {note}"
         if note:
             progress(note)
+    others, notes = [], [*market.notes, note]
+    if market.source in PROVIDERS and not market.simulated:
+        due = source == "auto" and market.retrieved_at >= began.isoformat()  # the second source, with the first
+        others, said = _others(market, licence, asked._replace(offline=offline or not due))
+        notes += said
+    market = replace(market, others=tuple(other.snapshot for other in others))
+    return _as_known(market, others, notes, asked, licence)
+
+
+def _best(licence: str, asked: _Asked) -> tuple[Market | None, str]:
+    """The first provider's market that is up to date, else the one that reaches furthest; why it is not the first's."""
+    market, why, today = None, "", utc_now().date()
+    for name in preferred(licence):
+        try:
+            found = _whole(name, asked)
+        except (SourceUnavailable, DataError) as error:
+            why = why or str(error)
+            continue
+        last = found.panel.index[-1].date()
+        market = found if market is None or last > market.panel.index[-1].date() else market
+        if (today - last).days <= asked.max_age_days + STALE_DAYS or (asked.as_of and f"{last}" >= asked.as_of):
+            break
+        why = why or f"the data of {name} end on {last}"
+    if market is None or market.source == preferred(licence)[0]:
+        return market, why if market is None else ""
+    return market, f"{why}; used {market.snapshot} instead, {market.age_days:.1f} days old"
+
+
+def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked: _Asked, licence: str) -> Market:
+    """The market as it was known on a day, checked, held against the `others`; `notes` follow what the checks say."""
+    as_of, own = asked.as_of, (market.source, asked.clock)
     panel, findings = validate_panel(cut(market.panel, as_of)), market.findings
     last = f"{panel.index[-1]:%Y-%m-%d}"
     if not market.simulated:  # of real data everybody knows the level, and they may contradict themselves
@@ -104,22 +165,60 @@ def load_market(
             known = [item for item in findings if item["check"] in checks.COMPARISONS and item["last_day"] <= last]
             findings = (*checks.check_panel(panel), *known)
         panel, contradictions = checks.consistent(panel)
-        findings = (*contradictions, *findings)
-    notes = [item["message"] for item in findings if item["severity"] == checks.WARNING] + [*market.notes, note]
+        apart = [(_apart(other, market), other.source) for other in others]
+        held = [item for other, name in apart for item in checks.compare_providers(panel, other, name, own)]
+        findings = (*contradictions, *(item for item in findings if item["check"] != "providers"), *held)
     facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel), "findings": tuple(findings)}
+    facts["origins"] = origins = _dated(market.origins, panel)
+    notes = [item["message"] for item in findings if item["severity"] == checks.WARNING] + notes
+    if licence == "commercial":
+        unsure = {item["name"]: item["licence"] for item in origins if item["commercial"] != "yes"}
+        said = "LICENCE=commercial: whether {} may be used commercially is not known here (licence: {})"
+        notes += [said.format(*pair) for pair in unsure.items()]
     if as_of:
         facts["age_days"] = float((pd.Timestamp(as_of) - panel.index[-1]).days)
         if facts["age_days"] > 1:  # the day before may be the last complete one
             notes.append(f"the data end on {last}, {facts['age_days']:.0f} days before the day asked for, {as_of}")
-    if market.source in PROVIDERS:
-        others = (_newest(name)[0] for name in PROVIDERS if name != market.source)
-        facts["others"] = tuple(other.snapshot for other in others if other)
+    if market.blocks is not None:
+        then = market.blocks["clock"] < pd.Timestamp(as_of) + DAY if as_of else slice(None)
+        facts["blocks"] = market.blocks[then].tail(RETARGET_BLOCKS + 1)
     return replace(market, notes=tuple(filter(None, notes)), **facts)
 
 
-def _from_file(data: str | Path, columns: str | Mapping[str, str]) -> Market:
+def preferred(licence: str = "any") -> list[str]:
+    """The providers that `auto` may take, the first choice first: a node only where NODE_URL is set."""
+    names = [name for name in PROVIDERS if _real(name) and (name != "node" or os.environ.get(NODE_URL))]
+    return [name for name in names if licence != "commercial" or all_terms()[name].commercial == "yes"]
+
+
+def _real(name: str) -> bool:
+    """Whether a provider's data are of Bitcoin, not of a chain for trials."""
+    chain = PROVIDERS[name].chain
+    return chain is None or chain.name == headers.MAIN.name
+
+
+def _origin(source: str, columns: Iterable[str] = PANEL_COLUMNS, **known: str) -> dict[str, Any]:
+    """Where `columns` come from: the terms of `source`, of which `known` may say more."""
+    terms = all_terms()[source]._asdict() | known
+    return {"columns": [*columns], **{name: terms[name] for name in terms if name != "gives"}}
+
+
+def _dated(origins: Iterable[Mapping[str, Any]], panel: pd.DataFrame) -> tuple[Mapping[str, Any], ...]:
+    """The origins of what is known, the columns of one source apart where they end on different days (`as_of`)."""
+    rows = []
+    for origin in origins:
+        ends = panel[origin["columns"]].apply(pd.Series.last_valid_index).dropna()
+        for day in sorted(set(ends), reverse=True):
+            columns = [*ends.index[ends == day]]
+            what = {"what": ", ".join(map(words, columns)), "columns": columns}
+            rows.append({**what, **origin, **what, "as_of": f"{day:%Y-%m-%d}"})
+    return tuple(rows)
+
+
+def _from_file(data: str | Path, columns: str | Mapping[str, str], price_only: bool = False) -> Market:
+    """The market in local files, or as a market the price alone."""
     try:
-        panel, files, notes = read_data(data, columns, utc_now().date())
+        panel, files, notes = read_data(data, columns, utc_now().date(), price_only)
         findings = checks.check_panel(validate_panel(panel), utc_now().date())
         for failed in checks.failures(findings):
             raise DataError(f"{failed}; correct the file or name another")
@@ -128,102 +227,183 @@ def _from_file(data: str | Path, columns: str | Mapping[str, str]) -> Market:
         raise InputError(f"DATA={one_line(data, 160)}: {one_line(said, 600)}") from None
     names, sums = (", ".join(file[fact] for file in files) for fact in ("name", "sha256"))
     known = sums if len(files) == 1 else sha256(sums.encode()).hexdigest()
-    whose = {"licence": "as its provider's", "snapshot": f"sha256:{known}", "attribution": f"local file {names}"}
+    whose = {"snapshot": f"sha256:{known}", "origins": (_origin("file", attribution=f"local file {names}"),)}
     return Market(panel, "file", False, **whose, notes=notes, findings=tuple(findings), files=files)
 
 
-def _parsed(provider: str, files: Mapping[str, bytes], retrieved_at: dt.datetime) -> pd.DataFrame:
-    """The panel without the day of the fetch, which had not ended; later days stay, for the checks to refuse."""
-    panel, today = PROVIDERS[provider].parse(files), pd.Timestamp(retrieved_at.date())
-    return validate_panel(panel.loc[: today - DAY] if panel.index[-1] == today else panel)
+def _parsed(
+    name: str, files: Mapping[str, bytes], retrieved_at: dt.datetime, clock: str
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Panel and blocks without the day of the fetch, which had not ended; later days stay, for the checks to refuse."""
+    provider, blocks, today = PROVIDERS[name], None, pd.Timestamp(retrieved_at.date())
+    if provider.chain:
+        data = whole_chain(files, name)
+        panel, blocks = provider.parse(data, clock), headers.blocks(data)
+    else:
+        panel = provider.parse(files)
+    return validate_panel(panel.loc[: today - DAY] if panel.index[-1] == today else panel), blocks
 
 
-def _stored(snapshot: Snapshot, panel: pd.DataFrame | None = None) -> Market:
+def _stored(snapshot: Snapshot, clock: str = BLOCK_CLOCKS[0], parsed: Any = None) -> Market:
     """The market in `snapshot`; `DataError` where it has none or its provider is not known."""
     facts = snapshot.manifest
     if facts.quarantined or facts.provider not in PROVIDERS:
         raise DataError(f"snapshot {snapshot.name}: quarantined, or of a provider that is not known")
-    panel = _parsed(facts.provider, snapshot.files, facts.retrieved_at) if panel is None else panel
+    panel, blocks = parsed or _parsed(facts.provider, snapshot.files, facts.retrieved_at, clock)
     age = round((utc_now() - facts.retrieved_at) / DAY, 2)
-    whose = {"snapshot": snapshot.name, "licence": facts.licence, "attribution": facts.attribution, "age_days": age}
+    said = {"licence": facts.licence, "attribution": facts.attribution}  # as they were then
+    whose = {"snapshot": snapshot.name, "origins": (_origin(facts.provider, **said),), "age_days": age}
     files = tuple({"name": name, **item} for name, item in facts.files.items())
-    found = {"notes": tuple(facts.notes), "findings": tuple(facts.findings), "files": files}
-    return Market(panel, facts.provider, False, facts.retrieved_at.isoformat(), **whose, **found)
+    found = {"notes": tuple(facts.notes), "findings": tuple(facts.findings), "files": files, "blocks": blocks}
+    simulated = not _real(facts.provider)
+    return Market(panel, facts.provider, simulated, facts.retrieved_at.isoformat(), **whose, **found)
 
 
-def _newest(name: str) -> tuple[Market | None, list[str]]:
+def _newest(name: str, clock: str = BLOCK_CLOCKS[0]) -> tuple[Market | None, list[str]]:
     """The provider's newest snapshot that verifies and parses, and a line per newer one that was refused."""
     refused: list[str] = []
     for stored in snapshots.snapshot_names(name):
         try:
-            return _stored(snapshots.find_snapshot(stored)), refused
+            return _stored(snapshots.find_snapshot(stored), clock), refused
         except DataError as error:
             refused.append(one_line(error, 400))
     return None, refused
 
 
-def other_panels(market: Market) -> dict[str, pd.DataFrame]:
-    """Panels of `market.others` by provider, for comparison alone, cut at the market's last day; lost ones left out."""
+def _whole(name: str, asked: _Asked, data: str | Path = "", columns: str | Mapping[str, str] = "") -> Market:
+    """The market of provider `name`; a node's with the price in `data`, else from the mempool API, else without any."""
+    market = _from_provider(name, asked)
+    if not PROVIDERS[name].chain:
+        return market
+    if data:
+        return _priced(market, _from_file(data, columns, price_only=True))
+    if market.simulated or os.environ.get(MEMPOOL_URL, "").lower() == NOBODY:
+        return market
+    try:
+        return _priced(market, _from_provider("mempool_space", asked))
+    except (SourceUnavailable, DataError) as error:
+        note = f"no price: {one_line(error, 300)}; give one with DATA=file or MEMPOOL_URL"
+        asked.progress(note)
+        return replace(market, notes=(*market.notes, note))
+
+
+def _priced(network: Market, price: Market) -> Market:
+    """The market of a node with price and fees (and what miners earned) from another one."""
+    panel, given = network.panel.copy(), price.panel.reindex(network.panel.index)
+    panel[["price_usd", "fees_btc"]] = given[["price_usd", "fees_btc"]]
+    panel["revenue_usd"] = (panel["issuance_btc"] + panel["fees_btc"]) * panel["price_usd"]
+    taken = ("price_usd", "fees_btc", "revenue_usd")
+    own = network.origins[0] | {"columns": [name for name in PANEL_COLUMNS if name not in taken]}
+    ages = [market.age_days for market in (network, price) if market.age_days is not None]
+    return replace(
+        network,
+        panel=daily_panel(panel),
+        snapshot=f"{network.snapshot} + {price.snapshot}",
+        origins=(own, price.origins[0] | {"columns": [*taken]}),
+        age_days=max(ages),
+        notes=(*network.notes, *price.notes),
+        findings=(*network.findings, *(item for item in price.findings if item["column"] == "price_usd")),
+        files=(*network.files, *price.files),
+    )
+
+
+def _recorded(snapshot: str, data: str | Path, columns: str | Mapping[str, str], asked: _Asked) -> Market:
+    """The market whose `snapshot` was this."""
+    first, _plus, second = snapshot.partition(" + ")
+    market = _stored(snapshots.find_snapshot(first), asked.clock)
+    if not second:
+        return market
+    if second.startswith("sha256:"):
+        return _priced(market, _from_file(data, columns, price_only=True))
+    return _priced(market, _stored(snapshots.find_snapshot(second)))
+
+
+def _others(market: Market, licence: str, asked: _Asked) -> tuple[list[Market], list[str]]:
+    """The other providers' newest markets, the second source first (new where it is due), and what is to be said."""
+    found, notes = [], []
+    for name in (name for name in preferred(licence) if name != market.source):
+        second = not found and not asked.offline
+        try:
+            other = _from_provider(name, asked) if second else _newest(name)[0]
+        except (SourceUnavailable, DataError) as error:
+            notes.append(f"second source {name}: {one_line(error, 300)}; not compared with it")
+            continue
+        if other:
+            if second:
+                notes += other.notes[len(other.notes) - 1 :] if other.age_days > asked.max_age_days else []
+            found.append(other)
+    return found, notes
+
+
+def other_panels(market: Market, whole: bool = False) -> dict[str, pd.DataFrame]:
+    """Panels of `market.others` by provider, for comparison alone, cut at the market's last day; lost ones left out.
+
+    Without what the market itself took from that provider (as a node takes its price), unless `whole`.
+    """
     found = {}
     for name in market.others:
         with suppress(DataError, InputError):
             other = _stored(snapshots.find_snapshot(name))
-            found[other.source] = cut(other.panel, market.panel.index[-1])
+            panel = other.panel if whole else _apart(other, market)
+            found[other.source] = cut(panel, market.panel.index[-1])
     return found
 
 
-def _from_provider(name: str, *, as_of: str, max_age_days: float, offline: bool, progress: Progress) -> Market:
+def _apart(other: Market, market: Market) -> pd.DataFrame:
+    """The other market's panel without the columns that `market` took from it, which tell nothing about each other."""
+    taken = [name for item in market.origins if item["source"] == other.source for name in item["columns"]]
+    return other.panel.assign(**dict.fromkeys(taken, float("nan")))
+
+
+def _from_provider(name: str, asked: _Asked) -> Market:
     """The provider's newest good snapshot if young enough or holding the day `as_of`, else a new one, else that one."""
-    market, notes = _newest(name)
+    market, notes = _newest(name, asked.clock)
     for line in notes:
-        progress(line)
-    if market is None and offline:
+        asked.progress(line)
+    if market is None and asked.offline:
         raise SourceUnavailable(f"{name}: no snapshot in data/raw and no fetch allowed; run `make fetch SOURCE={name}`")
-    holds = market and as_of and as_of <= f"{market.panel.index[-1]:%Y-%m-%d}"
-    if not (offline or holds or (market and 0 <= market.age_days < max_age_days)):
+    holds = market and asked.as_of and asked.as_of <= f"{market.panel.index[-1]:%Y-%m-%d}"
+    if not (asked.offline or holds or (market and 0 <= market.age_days < asked.max_age_days)):
         try:
-            market = acquire(name, progress)
+            market = acquire(name, asked.progress, asked.clock)
         except (SourceUnavailable, DataError) as error:
             said = one_line(error, 400)
             if market is None:
                 refused = f"; {len(notes)} stored snapshots were refused" if notes else ""
                 raise type(error)(f"{said}; SOURCE={name} has no stored snapshot to use instead{refused}") from None
             notes.append(f"{said}; used the last good snapshot {market.snapshot}, {market.age_days:.1f} days old")
-            progress(notes[-1])
+            asked.progress(notes[-1])
     return replace(market, notes=(*market.notes, *notes))
 
 
-def acquire(name: str, progress: Progress = print) -> Market:
+def acquire(name: str, progress: Progress = print, clock: str = BLOCK_CLOCKS[0]) -> Market:
     """A new snapshot of provider `name`, checked alone and against its last one and other providers'.
 
     `SourceUnavailable` where it cannot be reached; `DataError` for no data, and for a failed check: then quarantined.
     """
-    provider = PROVIDERS[name]
-    progress(f"fetching from {all_terms()[name].attribution}")
+    provider, terms = PROVIDERS[name], all_terms()[name]
+    progress(f"fetching from {terms.attribution}")
     get, refused = partial(snapshots.fetch_answer, progress=progress), []
     for fetch_from in provider.fetch:
         try:
             answers, now = fetch_from(get), utc_now()
-            panel = _parsed(name, {file: answer.body for file, answer in answers.items()}, now)
+            panel, blocks = _parsed(name, {file: answer.body for file, answer in answers.items()}, now, clock)
             break
         except (SourceUnavailable, DataError) as error:
             refused.append(error)
     else:
         raise type(refused[-1])("; ".join(map(str, refused)))
-    notes = [f"{one_line(error, 300)}; read the public file instead" for error in refused]
-    stored = {other: market.panel for other in PROVIDERS if (market := _newest(other)[0])}
-    since = stored[name].index[-1] if name in stored else None
-    findings = checks.check_panel(panel, now.date(), since, fetched=True)
-    for other, old in stored.items():
-        own = other == name
-        findings += checks.compare_panels(panel, old) if own else checks.compare_providers(panel, old, other)
+    notes, findings = [f"{one_line(error, 300)}; read the public file instead" for error in refused], []
+    if _real(name):
+        others = [other for other in PROVIDERS if other != name and _real(other)]
+        stored = {other: market.panel for other in others if (market := _newest(other)[0])}
+        before = None if provider.chain else _newest(name)[0]  # a chain of headers is checked by its own rules
+        findings = checks.check_panel(panel, now.date(), before and before.panel.index[-1], fetched=True)
+        findings += checks.compare_panels(panel, before.panel) if before else ()
+        own = name, clock
+        findings += [item for other, old in stored.items() for item in checks.compare_providers(panel, old, other, own)]
     failed = checks.failures(findings)
-    facts = {
-        "licence": all_terms()[name].licence,
-        "attribution": all_terms()[name].attribution,
-        "notes": notes,
-        "findings": findings,
-    }
+    facts = {"licence": terms.licence, "attribution": terms.attribution, "notes": notes, "findings": findings}
     facts |= {"rows": len(panel), "first_day": panel.index[0].date(), "last_day": panel.index[-1].date()}
     snapshot = snapshots.save_snapshot(name, answers, retrieved_at=now, quarantined=bool(failed), **facts)
     if failed:
@@ -232,39 +412,51 @@ def acquire(name: str, progress: Progress = print) -> Market:
     said = [f"stored {snapshot.name}: {len(panel):,} days to {panel.index[-1]:%Y-%m-%d}, {size / 1e6:.1f} MB", *notes]
     for line in [*said, *(f"warning: {item['message']}" for item in findings if item["severity"] == checks.WARNING)]:
         progress(line)
-    return _stored(snapshot, panel)
+    return _stored(snapshot, parsed=(panel, blocks))
 
 
-def fetch(source: str = "auto", progress: Progress = print) -> str:
+def fetch(source: str = "auto", progress: Progress = print, licence: str = "any") -> str:
     """Store a new snapshot of a provider, whatever the age of the last one, and say in one line what was stored.
 
-    `auto` fetches the other providers, for the comparison, then Coin Metrics, whose failure alone is an error.
+    `auto` fetches every provider that it may take; an error only where none could be fetched.
     """
     if source != "auto" and source not in PROVIDERS:
         raise InputError(f"nothing to fetch for SOURCE={one_line(source, 40)}; choose auto or {', '.join(PROVIDERS)}")
-    main, *others = PROVIDERS if source == "auto" else [source]
-    for name in others:
+    stored, refused = [], []
+    for name in preferred(licence) if source == "auto" else [source]:
         try:
-            acquire(name, progress)
+            stored.append(acquire(name, progress))
         except (SourceUnavailable, DataError) as error:
-            progress(f"{one_line(error, 400)} (not needed: only compared)")
-    market = acquire(main, progress)
-    days = market.panel.index
-    return f"data/raw/{market.snapshot}: {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
+            refused.append(error)
+            if source == "auto":
+                progress(one_line(error, 400))
+    if not stored:
+        raise refused[0]
+    days = stored[0].panel.index
+    return f"data/raw/{stored[0].snapshot}: {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
 
 
 def save_market(market: Market, folder: Path) -> None:
-    """Write panel.csv and market.json into `folder` (made where absent); the same market gives the same bytes."""
-    write_json(folder / MARKET_FILE, {name: value for name, value in vars(market).items() if name != "panel"})
+    """Write panel.csv, market.json, blocks.csv if any into `folder` (made where absent): same market, same bytes."""
+    write_json(folder / MARKET_FILE, about(market))
     write_panel(market.panel, folder / PANEL_FILE)
+    if market.blocks is not None:
+        write_whole(folder / BLOCKS_FILE, market.blocks.to_csv(lineterminator="\n").encode())
+
+
+def about(market: Market) -> dict[str, Any]:
+    """What is to be said of a market beside its tables."""
+    return {name: value for name, value in vars(market).items() if name not in ("panel", "blocks")}
 
 
 def read_market(folder: Path) -> Market:
     """The market saved in `folder`; `DataError` where a file is missing, damaged or no longer matches its digest."""
     try:
         facts = json.loads((folder / MARKET_FILE).read_text(encoding="utf-8"))
-        lists = {name: tuple(facts[name]) for name in ("notes", "findings", "files", "others")}
-        market = Market(panel=read_panel(folder / PANEL_FILE), **{**facts, **lists})
+        lists = {name: tuple(facts[name]) for name in ("notes", "findings", "files", "others", "origins")}
+        blocks = folder / BLOCKS_FILE
+        last = pd.read_csv(blocks, index_col="height", parse_dates=["time", "clock"]) if blocks.exists() else None
+        market = Market(panel=read_panel(folder / PANEL_FILE), blocks=last, **{**facts, **lists})
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(f"{folder.name}/{MARKET_FILE}: cannot be read: {one_line(error, 160)}") from None
     if panel_digest(market.panel) != market.digest:

@@ -34,6 +34,7 @@ FIRST_DAY, LAST_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
 RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
 TARGET_BLOCK_SECONDS, MAX_RETARGET_FACTOR = 600, 4
+BLOCK_CLOCKS = ("median_time_past", "header_time")  # what may say of which day a block is
 HALVING_BLOCKS, MAX_HALVINGS = 210_000, 64
 SECONDS_PER_DAY, HASHES_PER_DIFFICULTY, HASHES_PER_EXAHASH = 86_400, 2**32, 1e18
 

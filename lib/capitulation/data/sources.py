@@ -1,7 +1,8 @@
-"""Where daily data come from: three providers. Fetching (network) and parsing (pure) stand apart.
+"""Where daily data come from, and what may be done with them. Fetching (network) and parsing (pure) stand apart.
 
-Coin Metrics has every column, Blockchain.com lacks issuance and fees, mempool.space has no price. A parser gives a
-panel or raises `DataError` in one line where the bytes are not what the service documents.
+Coin Metrics has every column; a node's headers give all of the network and no price; the mempool API has price too and
+blocks by reckoning; Blockchain.com lacks issuance, fees and height. A parser gives a panel or raises `DataError` in one
+line where the bytes are not what the service documents.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from capitulation.data import headers
+from capitulation.data.headers import REGTEST, Chain
+from capitulation.data.mempool import fetch_mempool_space, parse_mempool_space
+from capitulation.data.node import fetch_node
 from capitulation.data.panel import PANEL_COLUMNS, POSITIVE, block_heights, daily_panel, hash_rate_ehs
 from capitulation.data.reading import (
     by_day,
@@ -55,10 +59,14 @@ def all_terms() -> dict[str, Terms]:
 
 
 class Provider(NamedTuple):
-    """One source: `fetch` gives its answers (a later one where an earlier fails), `parse` the panel in their bytes."""
+    """One source: `fetch` gives its answers (a later one where an earlier fails), `parse` the panel in their bytes.
 
-    parse: Callable[[Mapping[str, bytes]], pd.DataFrame]
+    `chain`: that of a node, whose answers hold what is new; `parse` takes all headers and the clock that dates them.
+    """
+
+    parse: Callable[..., pd.DataFrame]
     fetch: tuple[Callable[[Get], dict[str, Answer]], ...]
+    chain: Chain | None = None
 
 
 def assemble(given: Mapping[str, pd.Series], power: int) -> pd.DataFrame:
@@ -155,28 +163,10 @@ def parse_blockchain_com(files: Mapping[str, bytes]) -> pd.DataFrame:
     return assemble(columns | {"price_usd": price.shift(-1, freq="D")}, 12)
 
 
-def fetch_mempool_space(get: Get) -> dict[str, Answer]:
-    """The whole daily history in one answer."""
-    url = base_url("CAPITULATION_MEMPOOL_SPACE_URL", "https://mempool.space/api")
-    return {"hashrate.json": get(f"{url}/v1/mining/hashrate/all")}
-
-
-def parse_mempool_space(files: Mapping[str, bytes]) -> pd.DataFrame:
-    """The panel in the answer: hash rate, difficulty and the implied block count; all other columns are missing.
-
-    The value stamped 00:00 of day D describes day D-1. It divides by the time between a day's first and last block, so
-    the implied count is off by about one block. Difficulty is the one that held at noon.
-    """
-    answer, what = files.get("hashrate.json", b""), "mempool.space hashrate"
-    hash_rate = stamped(answer, "hashrates", ("timestamp", "avgHashrate"), what).shift(-1, freq="D")
-    steps = numbers(records(answer, "difficulty", what), ("time", "difficulty"), what).sort_values("time")
-    at = np.searchsorted(steps["time"], hash_rate.index.as_unit("s").asi8 + 43_200)
-    difficulty = pd.Series(np.append(np.nan, steps["difficulty"])[at], index=hash_rate.index)
-    return assemble({"hash_rate_ehs": hash_rate, "difficulty": difficulty}, 0)
-
-
 PROVIDERS = {  # in order of preference
     "coinmetrics": Provider(parse_coinmetrics, (fetch_coinmetrics, fetch_coinmetrics_csv)),
+    "node": Provider(headers.daily, (fetch_node,), headers.MAIN),
     "mempool_space": Provider(parse_mempool_space, (fetch_mempool_space,)),
     "blockchain_com": Provider(parse_blockchain_com, (fetch_blockchain_com,)),
+    "node_regtest": Provider(headers.daily, (partial(fetch_node, chain=REGTEST, provider="node_regtest"),), REGTEST),
 }

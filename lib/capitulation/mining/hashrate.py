@@ -10,12 +10,18 @@ Capriole Investments, 2019; the gap's error is our own.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
+from scipy.special import gammainc, gammaincc, gammaincinv
 
+from capitulation.data.panel import HASHES_PER_DIFFICULTY, HASHES_PER_EXAHASH, TARGET_BLOCK_SECONDS
 from capitulation.errors import InputError
 from capitulation.mining.difficulty import BLOCKS_PER_DAY, hash_rate_ehs
 
+PULSE_COLUMNS = ["n_blocks", "from_time", "to_time", "hours", "expected_hours", "pace", "pace_low", "pace_high", "p"]
+PULSE_COLUMNS += ["hash_rate_ehs", "hash_rate_low_ehs", "hash_rate_high_ehs", "difficulty_expects_ehs"]
 KNOWN_SHARE = 0.9  # of a window: with fewer days its mean is not known
 
 
@@ -140,3 +146,42 @@ def ribbon_state(ribbon: pd.DataFrame) -> pd.Series:
     down = inverted.fillna(False).to_numpy(bool)
     names = np.select([inverted.isna(), down & rising, down], ["unknown", "recovering", "capitulation"], "expansion")
     return pd.Series(names, index=ribbon.index, name="ribbon_state")
+
+
+def pulse(blocks: pd.DataFrame, counts: Iterable[int] = (144, 2016), confidence: float = 0.95) -> pd.DataFrame:
+    """How long the last n blocks took against what their difficulty expects, a row per n of `counts`.
+
+    `blocks` as `data.headers.blocks`, one row a block: `clock` (median time past, UTC) and `difficulty`. Columns:
+    n_blocks; from_time and to_time (clock of the block before these n, and of the last); hours between them;
+    expected_hours (n * 10 minutes); pace = expected/hours with pace_low and pace_high; p; hash_rate_ehs = sum of
+    difficulty * 2^32 / seconds with hash_rate_low_ehs and hash_rate_high_ehs; difficulty_expects_ehs (at pace 1).
+
+    Blocks that arrive at random at r times the pace their difficulty expects take T with 2 r T / 600 s ~ chi-square
+    of 2n degrees: pace times its quantiles / 2n is an exact interval of r, and p the exact two-sided one of r = 1, also
+    where difficulty changes among the n (Epstein and Sobel, "Life Testing", JASA 48, 1953). The hash rate's interval
+    is the pace's, exact where difficulty stays. A row is left out where a height, a difficulty or one of both times is
+    missing, or the clock stands still. Raises `InputError` unless every n is at least 1 and confidence in (0, 1).
+
+    >>> found = pd.DataFrame({"clock": pd.date_range("2026-03-01", periods=145, freq="9min"), "difficulty": 1e14})
+    >>> pulse(found)[["n_blocks", "hours", "pace", "pace_low", "pace_high", "p"]].round(2).to_dict("records")
+    [{'n_blocks': 144, 'hours': 21.6, 'pace': 1.11, 'pace_low': 0.94, 'pace_high': 1.3, 'p': 0.22}]
+    """
+    counts = list(counts)
+    if min(counts, default=1) < 1 or not 0 < confidence < 1:
+        raise InputError(f"counts={counts} must be 1 or more, confidence={confidence} between 0 and 1")
+    rows, tails = [], np.array([1 - confidence, 1 + confidence]) / 2
+    for n in counts:
+        window = blocks.tail(n + 1)
+        difficulty, span = window["difficulty"].iloc[1:], window.index[-1] - window.index[0] if len(window) else 0
+        whole = span == n == len(difficulty) and difficulty.notna().all()
+        start, end = window["clock"].iloc[[0, -1]] if whole else (pd.NaT, pd.NaT)
+        if not end > start:
+            continue
+        seconds, planned = (end - start).total_seconds(), n * TARGET_BLOCK_SECONDS
+        ends = gammaincinv(n, tails) / n
+        p = 2 * min(tail(n, seconds / TARGET_BLOCK_SECONDS) for tail in (gammainc, gammaincc))
+        hashes = difficulty.sum() * HASHES_PER_DIFFICULTY / HASHES_PER_EXAHASH
+        times = (n, start, end, seconds / 3600, planned / 3600)
+        pace, rate = planned / seconds, hashes / seconds
+        rows.append((*times, pace, *pace * ends, min(p, 1.0), rate, *rate * ends, hashes / planned))
+    return pd.DataFrame(rows, columns=PULSE_COLUMNS)

@@ -176,8 +176,9 @@ def reproduce(run: str, options: Options = Options(), progress: Progress = print
 
 def _market_then(folder: Path, wanted: Mapping[str, Any], params: Params, progress: Progress) -> tuple[Market, str]:  # type: ignore[valid-type]
     """The market that a report was made from, with what was known of it then, and where it was found."""
-    stored = {} if wanted["simulated"] or params.data else {"offline": True, "snapshot": wanted["snapshot"]}
-    asked = params.model_copy(update={"source": "simulated", "data": ""} if wanted["simulated"] else {})
+    made = wanted["source"] == "simulated"
+    stored = {} if made or wanted["source"] == "file" else {"offline": True, "snapshot": wanted["snapshot"]}
+    asked = params.model_copy(update={"source": "simulated", "data": ""} if made else {})
     try:
         market = driver.market_for(asked, progress, **stored)
         if market.digest != wanted["digest"]:
@@ -187,7 +188,8 @@ def _market_then(folder: Path, wanted: Mapping[str, Any], params: Params, progre
         if copy.digest != wanted["digest"]:
             raise DataError(f"reports/{folder.name}/market: not the data that run.json speaks of; refused") from None
         return copy, f"data from the copy in the report ({wanted['snapshot']}: {one_line(error, 200)})"
-    market = replace(market, age_days=wanted["age_days"], notes=tuple(wanted["notes"]), others=tuple(wanted["others"]))
+    then = {name: tuple(wanted[name]) for name in ("notes", "findings", "others")}
+    market = replace(market, age_days=wanted["age_days"], **then)
     gone = [name for name in market.others if name.partition("/")[0] not in other_panels(market)]
     missing = f"; no longer stored, so not compared with: {one_line(', '.join(gone), 200)}" if gone else ""
     return market, f"data from {wanted['snapshot']}{missing}"

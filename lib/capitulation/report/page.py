@@ -122,7 +122,7 @@ def _show(page: str, plain: str) -> None:
     display({"text/html": page, "text/plain": one_line(plain, 500)}, raw=True)
 
 
-def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
+def open_page(data: str = "", as_of: str = "", source: str = "auto", licence: str = "") -> Page:
     """The page of this notebook: with the data and settings of the run, whatever the arguments say, in `make report`.
 
     In JupyterLab: the data as by `open_panel`, which says what is raised, and the default settings.
@@ -131,21 +131,30 @@ def open_page(data: str = "", as_of: str = "", source: str = "auto") -> Page:
         folder = Path(os.environ[RUN_FOLDER])
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
         return Page(read_market(folder / "market"), **settings, notebook=os.environ[NOTEBOOK], folder=folder)
-    market = load_market(data=data, source=source, as_of=as_of, simulate=simulate_panel)
-    return Page(market, **shared_settings(Params()))
+    return Page(_market(data, source, as_of, "", licence), **shared_settings(Params()))
+
+
+def _market(data: str, source: str, as_of: str, columns: str | Mapping[str, str], licence: str) -> Market:
+    """The market for someone who explores; without a `licence` that of `make lab LICENCE=commercial` holds."""
+    licence = licence or os.environ.get("LICENCE") or "any"
+    return load_market(data, source, as_of, columns=columns, licence=licence, simulate=simulate_panel)
 
 
 def open_panel(
-    data: str | None = None, source: str | None = None, as_of: str | None = None, columns: str | Mapping[str, str] = ""
+    data: str | None = None,
+    source: str | None = None,
+    as_of: str | None = None,
+    columns: str | Mapping[str, str] = "",
+    licence: str = "",
 ) -> pd.DataFrame:
     """The daily panel of the newest good data, of local files or of a named source, up to and with the day `as_of`.
 
     Index `date` (UTC days, no gaps); columns price_usd, hash_rate_ehs, block_count, difficulty, height, issuance_btc,
-    fees_btc, revenue_usd; a missing value is NaN. `source`: auto, coinmetrics, blockchain_com, mempool_space or
-    simulated. `columns`: which column of the files holds which series, e.g. {"time": "Datum", "price": "Kurs"}. Raises
-    `InputError`, `DataError` or `SourceUnavailable` in one line.
+    fees_btc, revenue_usd; a missing value is NaN. `source`: auto, coinmetrics, node, mempool_space, blockchain_com or
+    simulated. `columns`: which column of the files holds which series, e.g. {"time": "Datum", "price": "Kurs"}.
+    `licence` commercial: only sources that allow it. Raises `InputError`, `DataError` or `SourceUnavailable`.
 
     >>> open_panel(source="simulated", as_of="2014-01-01").shape
     (1825, 8)
     """
-    return load_market(data or "", source or "auto", as_of or "", columns=columns, simulate=simulate_panel).panel
+    return _market(data or "", source or "auto", as_of or "", columns, licence).panel

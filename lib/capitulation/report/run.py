@@ -26,31 +26,36 @@ from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, NamedTuple
 
+import pandas as pd
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 import capitulation
-from capitulation.data.market import Market, Progress, load_market, save_market
+from capitulation.data.market import Market, Progress, about, load_market, save_market
 from capitulation.errors import DataError, InputError, ReportError, nearest, one_line
 from capitulation.params import SHARED, Params, shared_settings
 from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json
+from capitulation.report.tables import write_csv
 from capitulation.simulate.market import simulate_panel
 
 DEFAULT_RUN, SIMULATED_RUN, COMPARISONS = "latest", "simulated", "compare"
 RUN_NAME = re.compile(r"(?!.*\.\.|.*\.(failed|zip|lock)$|compare$)[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE | re.ASCII)
+SOURCES_TABLE = "sources"
 NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
-MARKET_PARAMETERS = {"source", "data", "columns", "as_of", "max_age_days", "simulation_seed"}
+MARKET_PARAMETERS = {"source", "data", "columns", "licence", "block_clock", "as_of", "max_age_days", "simulation_seed"}
+PRICE_TAG = "price"  # beside `parameters` at the cell of a notebook that says nothing without a price
 ENGINES = ("in-process", "kernel")
 PACKAGES = ("arch", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
 
 
 class Notebook(NamedTuple):
-    """A numbered notebook: its file and digest, what it declares, which of the run's SHARED settings it uses."""
+    """A numbered notebook: its file and digest, what it declares, the SHARED settings it uses, if it needs a price."""
 
     name: str
     path: Path
     digest: str
     declared: dict[str, Any]
     shared: tuple[str, ...]
+    priced: bool
 
 
 def find_notebooks(folder: Path, pages: Sequence[int] = ()) -> list[Notebook]:
@@ -67,7 +72,8 @@ def find_notebooks(folder: Path, pages: Sequence[int] = ()) -> list[Notebook]:
             raise ReportError(f"notebook {path.name} cannot be read: {one_line(repr(error), 160)}") from None
         declared = declared_parameters("\n".join(text for text, tags in cells if "parameters" in tags), path.name)
         shared = tuple(group for group in SHARED if any(f"page.{group}" in text for text, _tags in cells))
-        found.append(Notebook(path.stem, path, hashlib.sha256(content).hexdigest(), declared, shared))
+        priced = any(PRICE_TAG in tags for _text, tags in cells)
+        found.append(Notebook(path.stem, path, hashlib.sha256(content).hexdigest(), declared, shared, priced))
     if not found:
         raise ReportError(f"no numbered notebook (NN-verb-object.ipynb) in {one_line(folder, 200)}")
     numbers = [int(notebook.name[:2]) for notebook in found]
@@ -148,8 +154,7 @@ def new_record(work: Work) -> dict[str, Any]:
 
     A notebook is passed what it declares and the run knows, local files by their names alone.
     """
-    params, facts, now = work.params, {**vars(work.market)}, versions()
-    days = facts.pop("panel").index
+    params, facts, now, days = work.params, about(work.market), versions(), work.market.panel.index
     facts |= {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "n_days": len(days)}
     library = _digest(files_below(Path(__file__).parents[1]))
     common = _digest(facts, now, library, files_below(reference_folder()))
@@ -160,7 +165,7 @@ def new_record(work: Work) -> dict[str, Any]:
         key = _digest(item.name, item.digest, values, [shared[group] for group in item.shared], common)
         made.append({"name": item.name, "key": key, "sha256": item.digest, "parameters": values})
     key = _digest(work.run, asked, work.own, [item["key"] for item in made])
-    start = {"format": 2, "key": key, "run": work.run, "parameters": asked, "own": work.own}
+    start = {"format": 3, "key": key, "run": work.run, "parameters": asked, "own": work.own}
     start |= {"changed": params.model_dump(exclude_defaults=True) | work.own, "versions": now, "notebooks": made}
     return start | {"library": library, "market": facts}
 
@@ -289,7 +294,9 @@ def make_report(
     if not market.simulated and run.lower() == SIMULATED_RUN:
         raise InputError(f"RUN={run}: reserved for simulated markets, this run has real data; choose another RUN")
     run = SIMULATED_RUN if market.simulated else run
-    if any("horizons_days" in notebook.declared for notebook in notebooks):
+    if market.panel["price_usd"].isna().all():
+        market, notebooks = without_price(market, notebooks, params, progress)
+    elif any("horizons_days" in notebook.declared for notebook in notebooks):
         check_sample(market, params)
     work, folder = Work(run, params, dict(own or {}), market, notebooks), reports_folder() / run
     record = new_record(work)
@@ -314,15 +321,33 @@ def market_for(params: Params, progress: Progress = print, **more: Any) -> Marke
 
 
 def check_sample(market: Market, params: Params) -> None:  # type: ignore[valid-type]
-    """Refuse a run without any price, or without one in its sample: a report is about returns."""
+    """Refuse a run without a price in its sample: returns need one."""
     price, last = market.panel["price_usd"].dropna(), f"{market.panel.index[-1]:%Y-%m-%d}"
-    if price.empty:
-        remedy = "choose SOURCE=auto, another DATA or a later AS_OF"
-        raise InputError(f"source {market.source} has no price up to {last}, and a report is about returns: {remedy}")
     if price[params.sample_start :].empty:
         known = f"prices are known from {price.index[0]:%Y-%m-%d} to {price.index[-1]:%Y-%m-%d}"
-        remedy = "choose an earlier sample_start (SET) or a later AS_OF"
+        remedy = f"choose an earlier sample_start (SET) or a later AS_OF; the data end on {last}"
         raise InputError(f"no day of the sample from sample_start={params.sample_start} on: {known}; {remedy}")
+
+
+def without_price(
+    market: Market,
+    notebooks: list[Notebook],
+    params: Params,  # type: ignore[valid-type]
+    progress: Progress,
+) -> tuple[Market, list[Notebook]]:
+    """The pages on the network alone, and the market with a note that says so; `InputError` where none is asked for."""
+    others = ", ".join(notebook.name[:2] for notebook in notebooks if notebook.priced)
+    network = [notebook for notebook in notebooks if not notebook.priced]
+    if others and (params.pages or not network):
+        last, remedy = market.panel.index[-1], "choose SOURCE=auto, another DATA or a later AS_OF"
+        raise InputError(
+            f"source {market.source} has no price up to {last:%Y-%m-%d}, which pages {others} need; {remedy}"
+        )
+    if others:
+        note = f"no price: the pages on the network alone, without those on returns ({others})"
+        progress(note)
+        market = replace(market, notes=(*market.notes, note))
+    return market, network
 
 
 def fill(
@@ -360,6 +385,8 @@ def fill(
     shutil.rmtree(parts, ignore_errors=True)
     names = [item.name for item in work.notebooks]
     whole = [done[name][0] if name in done else render.render_notebook(books / f"{name}.ipynb") for name in names]
+    origins = pd.DataFrame(work.market.origins)
+    write_csv(origins.assign(columns=origins["columns"].map(" ".join)), SOURCES_TABLE, staging / "tables")
     record["tables"] = files_below(staging / "tables")
     render.write_pages(staging, whole, record, work.params)
     record["files"] = files_below(staging)

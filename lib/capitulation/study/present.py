@@ -17,7 +17,15 @@ import pandas as pd
 from capitulation.mining.difficulty import next_adjustment
 from capitulation.mining.economics import economics, rigs_under_water
 from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
-from capitulation.mining.hashrate import KNOWN_SHARE, drawdown, drawdown_se, hash_ribbons, ribbon_state, rolling_mean
+from capitulation.mining.hashrate import (
+    KNOWN_SHARE,
+    drawdown,
+    drawdown_se,
+    hash_ribbons,
+    pulse,
+    ribbon_state,
+    rolling_mean,
+)
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import RELAPSE_DAYS, WITHIN, recovery_odds, relapse, turn_odds
 from capitulation.study.events import HORIZONS, by_grade
@@ -32,6 +40,7 @@ DRAWDOWN_DAYS = (30, 7)
 HISTORY_DAYS = 60
 WATCHED_DAYS = 90  # how long a new recovery is watched for a relapse
 TURN_DAYS = 14
+CLOCK = ["from_time", "to_time"]
 HASH_RATES = {"EH/s": 1, "PH/s": 1e3, "TH/s": 1e6, "GH/s": 1e9}
 QUANTILES = {"worst": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "best": 1.0}
 GRADE_WORDS = {"real": "beyond three", "doubtful": "between two and three", "noise-like": "within two"}
@@ -117,6 +126,7 @@ def present_state(
     min_days: int = 0,
     min_depth_z: float = 0.0,
     primary_days: int = 90,
+    blocks: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """state.json: the present in JSON types, missing values as None; fractions, not percents.
 
@@ -130,7 +140,9 @@ def present_state(
     the horizon nearest to `primary_days`), `grade` (of the capitulation so far, in an expansion of the one it ended),
     `relapse` (rows of `duration.relapse`), `relapse_ahead` (in the first 90 days of an expansion: of earlier recoveries
     of its grade that held as long, how many relapsed within 90 days), `hash_rate_days_missing` (of the slow window),
-    `hash_rate_missing_on` (these and those on which unknown days of the run hang, in words), `last_known` (days).
+    `hash_rate_missing_on` (these and those on which unknown days of the run hang, in words), `last_known` (days),
+    `pulse` (rows of `hashrate.pulse`, times in ISO; None without the last `blocks`, as `data.headers.blocks`, or with
+    too few).
 
     `min_days` and `min_depth_z` choose the past episodes from which odds, relapses and comparable moments come (an
     expansion counts where the episode before it does); they look at whole episodes, the present one is never left out.
@@ -178,6 +190,7 @@ def present_state(
     history, rigs = economics(panel.tail(400)), rigs_under_water(panel.tail(30), power_price_usd_kwh)
     money, inputs = history.iloc[-1], panel[["price_usd", "hash_rate_ehs", "height"]]
     under = rigs["under_water"].astype(bool)
+    beats = pd.DataFrame(columns=CLOCK) if blocks is None else pulse(blocks, confidence=confidence)
     state = {
         "as_of": panel.index[-1],
         "price_usd": panel["price_usd"].iloc[-1],
@@ -221,6 +234,7 @@ def present_state(
         "relapse_ahead": ahead,
         "last_known": {column: inputs[column].last_valid_index() for column in inputs}
         | {"hashprice": history["hashprice_usd_ph_day"].last_valid_index()},
+        "pulse": beats.assign(**beats[CLOCK].map(pd.Timestamp.isoformat)).to_dict("records") or None,
     }
     text = json.dumps(state, default=lambda x: x.item() if hasattr(x, "item") else x.date().isoformat())
     return json.loads(text, parse_constant=lambda _: None)  # NaN and infinities: unknown
@@ -229,6 +243,11 @@ def present_state(
 def _number(value: float | None, unit: str, small: str = ".3g", large: str = ",.0f") -> str:
     """Whole where it is large, significant figures in the years when network and price were small."""
     return DASH if value is None else f"{value:{large if value >= 100 else small}} {unit}".strip().replace("-", "−")
+
+
+def _span(hours: float, form: str) -> str:
+    """A span of time, `22.9 h`, from three days on in days."""
+    return f"{hours:{form}} h" if hours < 72 else f"{hours / 24:{form}} days"
 
 
 def hash_rate_text(ehs: float | None) -> str:
@@ -304,6 +323,12 @@ def facts(state: State) -> pd.DataFrame:
         full = f"fall of the {mean} hash rate from its peak"
         why = f"too few days of hash rate for a {mean}"
         rows.append((f"{mean} vs peak", full, percent(fall["drawdown"], 1), error, why))
+    for beat in state["pulse"] or ():
+        took, planned = _span(beat["hours"], ".1f"), _span(beat["expected_hours"], ".3g")
+        pace, low, high = (percent(beat[name] - 1, 0, True) for name in ("pace", "pace_low", "pace_high"))
+        sure = f"{planned} expected; pace {pace}, {level} {low} to {high}, {p_text(beat['p'])}"
+        last = f"last {beat['n_blocks']:,} blocks"
+        rows.append((last, f"time that the {last} took", took, sure, ""))
     change, low, high = (percent(coming.get(end), 1, True) for end in ("change", "low", "high"))
     when = f"{level} {low} to {high}, about {coming['date']}"
     if coming.get("record_n"):

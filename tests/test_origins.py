@@ -1,0 +1,272 @@
+"""Which sources a market may be made of, which of them is taken, and what is said of each column's origin."""
+
+import datetime as dt
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+import local_server as ls
+import made_chain as mc
+from capitulation import cli
+from capitulation.data import market as markets
+from capitulation.data import node
+from capitulation.data.headers import REGTEST, Chain, daily
+from capitulation.data.market import fetch, load_market, other_panels
+from capitulation.data.panel import BLOCK_CLOCKS
+from capitulation.data.sources import PROVIDERS, Provider, all_terms
+from capitulation.errors import DataError, InputError, SourceUnavailable
+from capitulation.paths import raw_folder
+
+TODAY = markets.utc_now().date()
+NOW = ls.made_panel(400, end=str(TODAY - dt.timedelta(days=1)))
+FORBIDDEN = (ls.API, ls.CSV)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
+    for name in ("COINMETRICS_API_KEY", "LICENCE"):
+        monkeypatch.delenv(name, raising=False)
+    ls.be_quick(monkeypatch)
+    with ls.LocalServer() as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("NODE_URL")
+        running.serve_all(NOW)
+        yield running
+
+
+def load(said=None, **values):
+    said = [] if said is None else said
+    return load_market(progress=said.append, simulate=lambda seed: ls.made_panel(100, seed=seed), **values)
+
+
+def asked(server):
+    return {path for path, _query, _headers in server.requests}
+
+
+def test_every_source_has_terms_and_the_answer_to_commercial_use_is_one_of_three():
+    terms = all_terms()
+    assert {"file", "simulated", *PROVIDERS} == set(terms)
+    for item in terms.values():
+        assert item.commercial in ("yes", "no", "ask") and item.licence and item.attribution and item.gives
+    assert (terms["coinmetrics"].commercial, terms["mempool_space"].commercial) == ("no", "yes")
+
+
+def test_for_commercial_use_nothing_else_is_asked_used_or_compared_with(server):
+    load()
+    assert len(asked(server) & {*FORBIDDEN}) == 1, "without the licence the first choice is Coin Metrics"
+    server.requests.clear()
+    market = load(licence="commercial")
+    assert market.source == "mempool_space"
+    assert {origin["commercial"] for origin in market.origins} == {"yes"} and market.others == ()
+    assert not any(path.startswith((*FORBIDDEN, ls.CHARTS)) for path in asked(server))
+    assert not any(item["check"] == "providers" for item in market.findings)
+    server.break_all()
+    for path in raw_folder().glob("mempool_*"):
+        path.rename(path.with_name("aside"))
+    simulated = load(licence="commercial")
+    assert simulated.simulated and "answered 404" in simulated.notes[-1]
+    assert load().source == "coinmetrics"
+
+
+def test_an_insisted_source_that_allows_none_is_refused_and_an_open_question_is_said(server, tmp_path):
+    with ls.one_line_error(InputError, "source=coinmetrics and licence=commercial exclude .*CC BY-NC 4.0"):
+        load(source="coinmetrics", licence="commercial")
+    with ls.one_line_error(InputError, "licence=comercial: did you mean commercial"):
+        load(licence="comercial")
+    assert asked(server) == set()
+    path = tmp_path / "own.csv"
+    path.write_bytes(ls.coinmetrics_csv(NOW))
+    for market in (load(source="blockchain_com", licence="commercial"), load(data=path, licence="commercial")):
+        [said] = [note for note in market.notes if note.startswith("LICENCE=commercial: whether")]
+        assert market.origins[0]["name"] in said
+    assert not any("LICENCE" in note for note in load(data=path).notes)
+
+
+def test_the_switch_reaches_the_command_line_and_the_notebook(server, monkeypatch, capsys):
+    assert cli.main(["fetch", "--licence", "commercial"]) == 0
+    assert "data/raw/mempool_space/" in capsys.readouterr().out
+    assert cli.main(["status", "--json", "1", "--licence", "commercial"]) == 0
+    assert json.loads(capsys.readouterr().out)["source"] == "mempool_space"
+    assert cli.main(["status", "--source", "coinmetrics", "--licence", "commercial"]) == 2
+    assert "licence=commercial" in capsys.readouterr().err
+    assert not asked(server) & {*FORBIDDEN}
+
+
+def test_the_second_source_is_fetched_with_the_first_and_held_against_it(server):
+    market = load()
+    assert market.others[0].startswith("mempool_space/")
+    columns = [item["column"] for item in market.findings if item["check"] == "providers"]
+    assert {"hash_rate_ehs", "price_usd"} <= set(columns)
+    assert list(other_panels(market)) == ["mempool_space"]
+    seen = len(server.requests)
+    assert load().findings == market.findings and len(server.requests) == seen
+
+
+def test_a_second_source_that_is_down_or_differs_is_named_and_the_run_goes_on(server):
+    server.serve(ls.MEMPOOL, ls.reply(500))
+    market = load()
+    assert (market.source, list(other_panels(market))) == ("coinmetrics", ["blockchain_com"])
+    assert any(note.startswith("second source mempool_space: ") and "not compared" in note for note in market.notes)
+    server.serve_all(NOW.assign(price_usd=NOW["price_usd"] * 1.05))
+    server.serve(ls.API, ls.reply(body=ls.coinmetrics_page(ls.coinmetrics_rows(NOW))))
+    market = load(max_age_days=0)
+    [warning] = [item for item in market.findings if item["severity"] == "warning"]
+    assert (warning["check"], warning["column"]) == ("providers", "price_usd") and warning["message"] in market.notes
+
+
+def old(days):
+    return NOW.iloc[:-days]
+
+
+@pytest.mark.parametrize(
+    ("coinmetrics", "mempool", "taken"),
+    [(0, 30, "coinmetrics"), (9, 0, "mempool_space"), (9, 40, "coinmetrics"), (40, 9, "mempool_space")],
+)
+def test_auto_takes_the_first_that_is_up_to_date_else_what_reaches_furthest(server, coinmetrics, mempool, taken):
+    panels = {
+        "coinmetrics": old(coinmetrics) if coinmetrics else NOW,
+        "mempool_space": old(mempool) if mempool else NOW,
+    }
+    server.serve_all(panels["mempool_space"])
+    for name in ls.blockchain_charts(NOW):
+        server.serve(f"{ls.CHARTS}/{name.removesuffix('.json')}", ls.reply(404))
+    server.serve(ls.API, ls.reply(body=ls.coinmetrics_page(ls.coinmetrics_rows(panels["coinmetrics"]))))
+    market = load()
+    assert (market.source, market.panel.index[-1]) == (taken, panels[taken].index[-1])
+    replaced = [note for note in market.notes if f"used {market.snapshot} instead" in note]
+    assert len(replaced) == (taken != "coinmetrics")
+    assert all(note.startswith("the data of coinmetrics end on") for note in replaced)
+    early = load(as_of=f"{NOW.index[200]:%Y-%m-%d}")
+    assert early.source == "coinmetrics", "what it has is enough for that day"
+
+
+def test_fetch_goes_on_where_one_source_is_down_and_fails_where_all_are(server):
+    server.serve(ls.API, ls.reply(404))
+    server.serve(ls.CSV, ls.reply(404))
+    said = []
+    assert fetch(progress=said.append).startswith("data/raw/mempool_space/")
+    assert any("answered 404" in line for line in said)
+    server.break_all()
+    with pytest.raises(SourceUnavailable):
+        fetch(progress=said.append)
+
+
+def test_each_columns_origin_has_its_own_last_day(server, tmp_path):
+    stopped = NOW.copy()
+    stopped.loc[stopped.index[-6:], ["fees_btc", "revenue_usd"]] = np.nan
+    path = tmp_path / "own.csv"
+    path.write_bytes(ls.coinmetrics_csv(stopped))
+    market = load(data=path)
+    ends = {column: origin["as_of"] for origin in market.origins for column in origin["columns"]}
+    assert ends["fees_btc"] == f"{NOW.index[-7]:%Y-%m-%d}" and ends["price_usd"] == f"{NOW.index[-1]:%Y-%m-%d}"
+    assert "height" not in ends, "of what is not known nothing is said"
+    assert {origin["attribution"] for origin in market.origins} == {"local file own.csv"}
+    assert set(ends) == set(market.panel.columns[market.panel.notna().any()])
+
+
+def blocks_of(panel):
+    """A chain of as many blocks of that difficulty a day, by median time past."""
+    counts, starts = panel["block_count"].astype(int).to_numpy(), panel.index.as_unit("s").asi8
+    clock = [start + (np.arange(count) + 0.5) * 86_400 / count for start, count in zip(starts, counts, strict=True)]
+    return mc.told(np.concatenate(clock), np.repeat(panel["difficulty"].to_numpy(), counts))
+
+
+@pytest.fixture(scope="module")
+def chain():
+    return blocks_of(ls.made_panel(401, end=str(TODAY)))
+
+
+@pytest.fixture
+def own_node(server, chain, monkeypatch):
+    """A node at NODE_URL whose headers, made without work, are taken as checked."""
+    rules = Chain("main", chain[:80], 2**256, False)
+    monkeypatch.setitem(PROVIDERS, "node", Provider(daily, (partial(node.fetch_node, chain=rules),), rules))
+    monkeypatch.setattr(node, "check", lambda data, chain, start: b"")
+    monkeypatch.setenv("NODE_URL", server.url)
+    mc.MadeNode(chain, "main").serve(server)
+    return server
+
+
+NETWORK = ["hash_rate_ehs", "block_count", "difficulty", "height", "issuance_btc"]
+
+
+def test_a_node_gives_the_network_and_the_mempool_api_the_price(own_node):
+    market = load(source="node")
+    truth = ls.made_panel(401, end=str(TODAY)).iloc[:-1]
+    assert market.panel.index[-1] == truth.index[-1], "today is not over"
+    known = ["block_count", "difficulty", "hash_rate_ehs"]
+    np.testing.assert_allclose(market.panel[known], truth[known], rtol=1e-6)
+    assert market.panel["height"].tolist() == truth["block_count"].cumsum().tolist()
+    network, price = market.origins
+    assert (network["source"], network["columns"]) == ("node", NETWORK)
+    assert (price["source"], price["columns"][0], price["as_of"]) == (
+        "mempool_space",
+        "price_usd",
+        str(NOW.index[-1].date()),
+    )
+    np.testing.assert_allclose(market.panel["price_usd"][NOW.index], NOW["price_usd"], rtol=1e-9)
+    revenue = (market.panel["issuance_btc"] + market.panel["fees_btc"]) * market.panel["price_usd"]
+    assert market.panel["revenue_usd"].equals(revenue.rename("revenue_usd"))
+    again = load(snapshot=market.snapshot, offline=True)
+    assert (again.digest, again.snapshot, again.source) == (market.digest, market.snapshot, "node")
+    early = load(source="node", as_of=f"{NOW.index[100]:%Y-%m-%d}")
+    for of, day in ((market, TODAY), (early, NOW.index[100].date())):
+        assert len(of.blocks) == 2017 and of.blocks["clock"].iloc[-1].date() == day
+    assert early.digest == load(snapshot=market.snapshot, as_of=f"{NOW.index[100]:%Y-%m-%d}").digest
+
+
+def test_what_the_market_took_from_a_source_is_not_held_against_it(own_node):
+    own_node.serve(ls.API, ls.reply(404))
+    own_node.serve(ls.CSV, ls.reply(404))
+    market = load()
+    assert market.source == "node" and market.others[0].startswith("mempool_space/")
+    compared = {item["column"] for item in market.findings if item["check"] == "providers"}
+    assert "hash_rate_ehs" in compared and "price_usd" not in compared
+    assert other_panels(market)["mempool_space"]["price_usd"].isna().all()
+    assert other_panels(market, whole=True)["mempool_space"]["price_usd"].notna().any()
+    assert load(licence="commercial").source == "node"
+
+
+def test_a_nodes_price_may_come_from_a_file_or_from_nowhere(own_node, tmp_path, monkeypatch):
+    path = tmp_path / "price.csv"
+    NOW["price_usd"].rename("close").to_csv(path, index_label="date")
+    market = load(source="node", data=path)
+    assert [origin["attribution"] for origin in market.origins][1:] == ["local file price.csv"]
+    np.testing.assert_allclose(market.panel["price_usd"][NOW.index], NOW["price_usd"])
+    assert market.panel[["fees_btc", "revenue_usd"]].isna().all(axis=None), "unknown, not nothing"
+    assert load(source="node", data=path, snapshot=market.snapshot).digest == market.digest
+    NOW["hash_rate_ehs"].to_csv(path, index_label="date")
+    with ls.one_line_error(InputError, "no price: found price.csv"):
+        load(source="node", data=path)
+    own_node.break_all(503)
+    unpriced = load(source="node")
+    assert unpriced.panel["price_usd"].isna().all() and unpriced.origins[0]["columns"] == NETWORK
+    assert any(note.startswith("no price: ") and "DATA=file" in note for note in unpriced.notes)
+    own_node.requests.clear()
+    monkeypatch.setenv("MEMPOOL_URL", "none")
+    assert load(source="node").origins == unpriced.origins
+    assert own_node.requests == []
+
+
+def test_the_other_clock_moves_blocks_from_day_to_day(own_node):
+    by_median, by_header = (load(source="node", block_clock=clock).panel for clock in BLOCK_CLOCKS)
+    moved = by_header["height"] - by_median["height"]
+    assert moved.iloc[5:-1].between(-7, -3).all(), "the median of eleven times is five blocks behind"
+    np.testing.assert_allclose(by_header["block_count"].sum(), by_median["block_count"].sum(), atol=10)
+
+
+def test_a_regtest_chain_is_a_simulated_market(server, monkeypatch):
+    monkeypatch.setenv("NODE_URL", server.url)
+    stamps = mc.uneven(1500, 600, 3)
+    mc.MadeNode(mc.grown(REGTEST.genesis, stamps)).serve(server)
+    market = load(source="node_regtest")
+    assert market.simulated and market.snapshot.startswith("node_regtest/")
+    assert market.panel["block_count"].sum() > 1000 and market.panel["price_usd"].isna().all()
+    assert (market.findings, market.others) == ((), ())
+    with pytest.raises(DataError, match="the node's chain is 'regtest', not 'main'"):
+        load(source="node")
+    assert load().source == "coinmetrics"
