@@ -454,7 +454,7 @@ def test_fetch_stores_every_provider_compares_them_and_tells_warnings(server):
     fetch(progress=lines.append)
     assert "warning: price_usd: 1 past days revised, the most by 9.09%" in " ".join(lines)
     market = load()
-    assert sorted(item["check"] for item in market.findings) == ["providers"] * 4 + ["revised"] * 3
+    assert sorted(item["check"] for item in market.findings) == ["providers"] * 4 + ["revised"] * 2
     assert set(markets.other_panels(market)) == {"blockchain_com", "mempool_space"}
     assert {status for status, *_ in snapshots.check_data()} == {"good"}
     with pytest.raises(InputError, match="nothing to fetch"):
