@@ -41,7 +41,7 @@ EXIST = [
     r"/api/v1/mining/hashrate/(all|1m|3m|6m|1y|2y|3y)",
     r"/api/v1/mining/blocks/fees/(24h|3d|1w|1m|3m|6m|1y|2y|3y|all)",
     r"/rest/blockhashbyheight/\d+\.json",
-    r"/rest/headers/(\d+/)?[0-9a-f]{64}\.bin",
+    r"/rest/headers/(\d+/)?(HASH|[0-9a-f]{64})\.bin",  # HASH: of any block
     "/x",  # of no provider: for what holds of any answer
 ]
 
@@ -183,7 +183,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.server.owner.requests.append((path, dict(parse_qsl(urlsplit(self.path).query)), dict(self.headers)))
-        script = self.server.owner.scripts.get(path, [])
+        scripts = self.server.owner.scripts
+        script = scripts.get(path) or scripts.get(re.sub("[0-9a-f]{64}", "HASH", path), [])
         behaviour = script.pop(0) if len(script) > 1 else script[0] if script else reply(404)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             behaviour(self)

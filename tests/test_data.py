@@ -311,6 +311,24 @@ def test_a_simulated_market_agrees_with_itself_though_not_with_known_levels(seed
     assert {item["check"] for item in check_panel(panel)} <= {"unit"}
 
 
+@pytest.mark.parametrize(
+    ("column", "first", "severity"),
+    [
+        ("price_usd", "2013-12-01", NOTE),
+        ("price_usd", "2013-12-29", WARNING),
+        ("hash_rate_ehs", "2013-06-01", WARNING),
+    ],
+)
+def test_gaps_in_the_years_of_one_exchange_are_a_note(column, first, severity):
+    """Some providers have weekly prices until then, which no reader of a page on 2026 need be told."""
+    panel = history()
+    panel.loc[pd.date_range("2012-03-01", periods=40, freq="7D"), column] = np.nan
+    panel.loc[pd.date_range(first, periods=5), column] = np.nan
+    [gap] = [item for item in check_panel(panel) if item["check"] == "gap"]
+    assert (gap["column"], gap["severity"], gap["days"]) == (column, severity, 45)
+    assert f"{first} to" in gap["message"] and "38 stretches before" in gap["message"] and len(gap["message"]) < 130
+
+
 def test_the_checks_are_silent_on_real_history(real_panel):
     """Every day's answer judged on that day: nothing real was ever a failure, not even the ban of 2021."""
     assert check_panel(real_panel, dt.date(2026, 3, 23), fetched=True) == []
@@ -588,6 +606,8 @@ def test_a_key_reaches_the_service_over_https_and_nothing_else(server, tmp_path,
 ADDRESSES = [
     "http://h.example/v4",
     "http://8.8.8.8/v4",
+    "http://134744072/v4",
+    "http://0x08080808/v4",
     "ftp://h",
     "file:///etc/passwd",
     "http://[::1/x",

@@ -125,6 +125,19 @@ def test_a_path_that_differs_or_is_silent_is_named_and_no_other(server, monkeypa
         assert others[0].words and "\n" not in others[0].words
 
 
+def test_a_host_that_keeps_waiting_is_asked_once(server, monkeypatch):
+    def in_vain(url, *_):
+        asked.append(url)
+        raise FetchError("not answered in full")
+
+    asked = []
+    monkeypatch.setattr(live, "fetch_answer", in_vain)
+    monkeypatch.setattr(live, "PATIENCE", -1.0)
+    lines = check_live(lambda _line: None)
+    assert len(asked) == 1 and [(line.path, line.status) for line in lines] == [(path, NO_ANSWER) for path in GOOD]
+    assert all(line.words and "\n" not in line.words for line in lines)
+
+
 def test_the_exit_code_says_whether_anything_differs_and_the_store_is_left_alone(server, capsys):
     raw_folder().mkdir(parents=True)
     (raw_folder() / "kept").write_bytes(b"1")

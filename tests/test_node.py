@@ -92,6 +92,14 @@ def test_a_chain_of_any_length_ends_where_it_ends(chain_data, length):
     assert parts(more) == {f"headers-{length:07d}.bin": 1}
 
 
+def test_a_part_that_is_gone_is_missing_not_damaged(chain_data):
+    for length in (1000, 1010, 1020):
+        files = fetched(mc.MadeNode(chain_data[: 80 * length]).get, length)
+    shutil.rmtree(raw_folder() / snapshots.snapshot_names("node")[1])
+    with pytest.raises(snapshots.SnapshotMissing, match="height 1010 are no longer"):
+        whole_chain(files)
+
+
 def test_reorganisations_of_one_to_a_hundred_blocks_are_followed(chain_data):
     dice, data, known = random.Random(2), chain_data[: 80 * 1500], []
     known.append(fetched(mc.MadeNode(data).get))
@@ -120,7 +128,7 @@ def test_a_reorganisation_over_http_asks_ever_further_back(server, chain_data):
     mc.MadeNode(data).serve(server)
     fetched(snapshots.fetch_answer)
     other = mc.grown(data[: 80 * 2990], mc.steady(2100, 600, mc.stamp_of(data[80 * 2989 : 80 * 2990]) + 3600), salt=1)
-    mc.MadeNode(other).serve(server, data)
+    mc.MadeNode(other).serve(server)
     server.requests.clear()
     files = fetched(snapshots.fetch_answer, 1)
     assert parts(files) == {"headers-0002990.bin": 2100} and whole_chain(files) == other

@@ -78,6 +78,13 @@ def dark_end():
     return without(panel, days_of(("2017-10-25", 70)), "hash_rate_ehs")
 
 
+def trials():
+    """Years without a block, then ten days with some, and no price: a regtest chain."""
+    panel = market(7, **dict.fromkeys(["price_usd", "fees_btc", "revenue_usd"], np.nan))
+    panel.loc[panel.index[:-10], ["block_count", "height", "issuance_btc"]] = 0
+    return without(panel, panel.index[:-10], "hash_rate_ehs", "difficulty")
+
+
 EARLY = {"sample_start": "2010-08-01"}
 SHORTEST = {"fast_days": 2, "slow_days": 3, "price_fast_days": 1, "price_slow_days": 2, "retargets_n": 1}
 SHORTEST |= {"retargets_k": 1, "horizons_days": [1], "primary_horizon_days": 1, "hold_days": 1, "entry_lag_days": 0}
@@ -101,8 +108,10 @@ ODD = {
     "holes in price": (holes_in_price, {}),
     "holes in the network": (holes_in_the_network, {}),
     "dark end": (dark_end, {}),
+    "a chain for trials": (trials, {}),
 }
 ONLY = {  # the notebooks that a case concerns, where not all
+    "a chain for trials": ("10", "20", "80", "85", "90"),
     "dark end": ("20", "60", "70", "80", "85"),
     "holes in price": ("20", "30", "35", "40", "50", "70", "80", "85"),
     "holes in the network": ("20", "30", "35", "40", "50", "60", "70", "80", "85"),

@@ -2,22 +2,28 @@
 
 import datetime as dt
 import json
+import shutil
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import local_server as ls
 import made_chain as mc
 from capitulation import cli
 from capitulation.data import market as markets
-from capitulation.data import node
+from capitulation.data import node, snapshots
 from capitulation.data.headers import REGTEST, Chain, daily
 from capitulation.data.market import fetch, load_market, other_panels
 from capitulation.data.panel import BLOCK_CLOCKS
 from capitulation.data.sources import PROVIDERS, Provider, all_terms
 from capitulation.errors import DataError, InputError, SourceUnavailable
+from capitulation.mining.difficulty import adjustments
+from capitulation.mining.episodes import episodes
+from capitulation.mining.hashrate import hash_ribbons
 from capitulation.paths import raw_folder
+from capitulation.study.events import event_study
 
 TODAY = markets.utc_now().date()
 NOW = ls.made_panel(400, end=str(TODAY - dt.timedelta(days=1)))
@@ -70,6 +76,30 @@ def test_for_commercial_use_nothing_else_is_asked_used_or_compared_with(server):
     simulated = load(licence="commercial")
     assert simulated.simulated and "answered 404" in simulated.notes[-1]
     assert load().source == "coinmetrics"
+
+
+def test_for_commercial_use_new_data_are_not_held_against_what_is_forbidden(server):
+    server.serve(
+        ls.API, ls.reply(body=ls.coinmetrics_page(ls.coinmetrics_rows(NOW.assign(price_usd=NOW["price_usd"] * 2))))
+    )
+    load(source="coinmetrics")
+    with pytest.raises(DataError, match="coinmetrics"):
+        load(source="mempool_space")
+    load(source="mempool_space", licence="commercial")
+    [name] = snapshots.snapshot_names("mempool_space")
+    assert not [item for item in snapshots.find_snapshot(name).manifest.findings if item["check"] == "providers"]
+
+
+def test_where_nobody_may_be_asked_for_the_mempool_api_nobody_is(server, monkeypatch):
+    monkeypatch.setenv("MEMPOOL_URL", "None")
+    assert load().others[0].startswith("blockchain_com/")
+    assert fetch(progress=lambda line: None).startswith("data/raw/coinmetrics/")
+    server.requests.clear()
+    market = load(licence="commercial")
+    assert market.simulated and "MEMPOOL_URL=none" in market.notes[0]
+    with ls.one_line_error(SourceUnavailable, "LICENCE=commercial, MEMPOOL_URL=none"):
+        fetch(licence="commercial")
+    assert server.requests == []
 
 
 def test_an_insisted_source_that_allows_none_is_refused_and_an_open_question_is_said(server, tmp_path):
@@ -144,6 +174,19 @@ def test_auto_takes_the_first_that_is_up_to_date_else_what_reaches_furthest(serv
     assert early.source == "coinmetrics", "what it has is enough for that day"
 
 
+def test_auto_prefers_a_source_that_has_a_price(server):
+    for path in (ls.API, ls.CSV, ls.PRICES):
+        server.serve(path, ls.reply(404))
+    market = load()
+    assert market.source == "blockchain_com" and market.panel["price_usd"].notna().any()
+    assert market.others[0].startswith("mempool_space/")
+    for name in ls.blockchain_charts(NOW):
+        server.serve(f"{ls.CHARTS}/{name.removesuffix('.json')}", ls.reply(404))
+    for path in raw_folder().glob("blockchain_*"):
+        path.rename(path.with_name("aside"))
+    assert load().source == "mempool_space", "the network alone is better than nothing"
+
+
 def test_fetch_goes_on_where_one_source_is_down_and_fails_where_all_are(server):
     server.serve(ls.API, ls.reply(404))
     server.serve(ls.CSV, ls.reply(404))
@@ -153,6 +196,15 @@ def test_fetch_goes_on_where_one_source_is_down_and_fails_where_all_are(server):
     server.break_all()
     with pytest.raises(SourceUnavailable):
         fetch(progress=said.append)
+
+
+def test_a_source_that_is_down_is_asked_once_a_run(server):
+    server.serve(ls.API, ls.reply(404))
+    server.serve(ls.CSV, ls.reply(404))
+    market = load()
+    assert (market.source, len(market.notes)) == ("mempool_space", 1)
+    assert [path for path, *_ in server.requests].count(ls.API) == 1
+    assert market.others[0].startswith("blockchain_com/"), "the next one is the second source"
 
 
 def test_each_columns_origin_has_its_own_last_day(server, tmp_path):
@@ -239,6 +291,8 @@ def test_a_nodes_price_may_come_from_a_file_or_from_nowhere(own_node, tmp_path, 
     np.testing.assert_allclose(market.panel["price_usd"][NOW.index], NOW["price_usd"])
     assert market.panel[["fees_btc", "revenue_usd"]].isna().all(axis=None), "unknown, not nothing"
     assert load(source="node", data=path, snapshot=market.snapshot).digest == market.digest
+    NOW["price_usd"][:-30].rename("close").to_csv(path, index_label="date")
+    assert sum("no value since" in note for note in load(source="node", data=path).notes) == 1
     NOW["hash_rate_ehs"].to_csv(path, index_label="date")
     with ls.one_line_error(InputError, "no price: found price.csv"):
         load(source="node", data=path)
@@ -252,10 +306,25 @@ def test_a_nodes_price_may_come_from_a_file_or_from_nowhere(own_node, tmp_path, 
     assert own_node.requests == []
 
 
+def test_a_chain_whose_first_part_is_gone_is_fetched_anew_and_that_is_said_once(own_node, monkeypatch):
+    monkeypatch.setenv("MEMPOOL_URL", "none")
+    digests = {load(source="node", max_age_days=0).digest for _ in range(3)}
+    shutil.rmtree(raw_folder() / snapshots.snapshot_names("node")[-1])
+    said = []
+    anew = load(said, source="node")
+    assert {anew.digest} == digests and len(anew.notes) == 1 and "headers before height" in anew.notes[0]
+    assert said.count(anew.notes[0]) == 1
+    assert load(source="node").notes == ()
+
+
 def test_the_other_clock_moves_blocks_from_day_to_day(own_node):
     by_median, by_header = (load(source="node", block_clock=clock).panel for clock in BLOCK_CLOCKS)
     moved = by_header["height"] - by_median["height"]
     assert moved.iloc[5:-1].between(-7, -3).all(), "the median of eleven times is five blocks behind"
+    day = f"{NOW.index[100]:%Y-%m-%d}"
+    for clock in BLOCK_CLOCKS:
+        early = load(source="node", block_clock=clock, as_of=day)
+        assert early.blocks.index[-1] == early.panel["height"].iloc[-1], "blocks and days end together"
     np.testing.assert_allclose(by_header["block_count"].sum(), by_median["block_count"].sum(), atol=10)
 
 
@@ -270,3 +339,45 @@ def test_a_regtest_chain_is_a_simulated_market(server, monkeypatch):
     with pytest.raises(DataError, match="the node's chain is 'regtest', not 'main'"):
         load(source="node")
     assert load().source == "coinmetrics"
+
+
+@pytest.fixture(scope="module")
+def real_chain(real_panel):
+    """Headers with the blocks and the difficulty of the real history."""
+    counts, starts = real_panel["block_count"].astype(int).to_numpy(), real_panel.index.as_unit("s").asi8
+    days = [start + (np.arange(n) + 0.5) * 86_400 / n for start, n in zip(starts, counts, strict=True) if n]
+    clock = np.concatenate([*days, starts[-1] + 86_400 + 600 * np.arange(1, 7)])
+    epochs = adjustments(real_panel).set_index("height")["difficulty"].reindex(np.arange(0, len(clock) + 2016, 2016))
+    return mc.told(clock, epochs.ffill().fillna(1.0).to_numpy()[np.arange(1, len(clock) + 1) // 2016])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["node", "mempool_space"])
+def test_real_history_from_another_source_gives_the_same_study(server, real_panel, real_chain, monkeypatch, source):
+    """Over the services' own forms: the same flag, recoveries, primary result; exact from a node."""
+    monkeypatch.setattr(markets, "utc_now", lambda: dt.datetime(2026, 3, 23, 6, tzinfo=dt.UTC))
+    monkeypatch.setattr(snapshots, "TOTAL_SECONDS", 60.0)
+    monkeypatch.setattr(snapshots, "READ_SECONDS", 15.0)
+    for name, body in ls.mempool_answers(real_panel, digits=4).items():
+        server.serve(ls.MEMPOOL_FILES[name], ls.reply(body=body))
+    rules = Chain("main", real_chain[:80], 2**256, False)
+    monkeypatch.setitem(PROVIDERS, "node", Provider(daily, (partial(node.fetch_node, chain=rules),), rules))
+    monkeypatch.setattr(node, "check", lambda data, chain, start: b"")
+    monkeypatch.setenv("NODE_URL", server.url)
+    mc.MadeNode(real_chain, "main").serve(server)
+    panel = load(source=source).panel
+    if source == "node":
+        exact = ["block_count", "height", "issuance_btc"]
+        pd.testing.assert_frame_equal(panel.loc["2009-01-09":, exact], real_panel.loc["2009-01-09":, exact])
+        np.testing.assert_allclose(
+            panel["hash_rate_ehs"]["2009-01-09":], real_panel["hash_rate_ehs"]["2009-01-09":], rtol=4e-5
+        )
+    flags = pd.DataFrame({at: hash_ribbons(of)["inverted"] for at, of in (("ours", panel), ("real", real_panel))})[
+        "2018":
+    ]
+    assert (flags["ours"] == flags["real"]).mean() > 0.999
+    ends = [episodes(hash_ribbons(of)["inverted"], of)["end"].dropna() for of in (panel, real_panel)]
+    ours, real = (end[end >= "2018"].reset_index(drop=True) for end in ends)
+    assert len(ours) == len(real) and (ours - real).abs().max() <= pd.Timedelta(days=1)
+    results = [event_study(of, end, [90]).iloc[0] for of, end in zip((panel, real_panel), ends, strict=True)]
+    np.testing.assert_allclose(*[result[["n", "excess", "p"]].astype(float) for result in results], atol=0.002)

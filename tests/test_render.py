@@ -168,6 +168,24 @@ def test_facts_of_the_run_stand_on_every_page_and_the_banner_only_where_it_is_si
     assert all("Simulated market" in text for text in written(tmp_path, page, simulated=True))
 
 
+def test_the_foot_has_one_line_per_source_and_says_its_licence_once(tmp_path):
+    names = ("what", "source", "licence", "commercial", "attribution", "as_of")
+    rows = [
+        ("hash rate", "two", "Free", "ask", "Two", "2014-12-31"),
+        ("price", "two", "Free", "ask", "Two", "2014-12-30"),
+        ("height", "one", "CC BY 4.0", "yes", "One, CC BY 4.0", "2014-12-31"),
+    ]
+    origins = [dict(zip(names, row, strict=True)) for row in rows]
+    for text in written(tmp_path, rendered(tmp_path, "# T"), origins=origins, retrieved_at="2015-01-01T06:00:00+00:00"):
+        foot = re.search('<footer class="site-foot">(.*?)</footer>', text, re.DOTALL)[1]
+        lines = re.findall("<p>(.*?)</p>", foot)[:-1]
+        assert lines == [
+            "Height, to 2014-12-31: One, CC BY 4.0. Commercial use: yes.",
+            "Hash rate, to 2014-12-31; price, to 2014-12-30: Two. Licence: Free. Commercial use: to be asked.",
+        ]
+        assert "2015-01-01 06:00 UTC" in text
+
+
 def test_the_whole_report_has_one_first_heading_and_unique_ids(tmp_path):
     _index, whole, _page = written(tmp_path, rendered(tmp_path, "# T", "# x\n\n## A\n\n### B"))
     ids = re.findall(r'\sid="([^"]+)"', whole)

@@ -182,6 +182,7 @@ def test_without_any_price_the_pages_on_the_network_are_made_and_the_others_name
     folder = report(market=unpriced)
     assert [path.name for path in folder.glob("[0-9]*.html")] == ["10-sum-up.html"]
     assert "without those on returns (20)" in (folder / "index.html").read_text()
+    assert reproduce("t", progress=lambda line: None)[0], "the pages that were made, no other"
     with pytest.raises(InputError, match="which pages 20 need"):
         report(market=unpriced, params=make_params({"pages": [20]}))
 
@@ -311,12 +312,24 @@ def test_rebuilding_says_whether_every_table_is_identical(two):
     path = two / "notebooks" / "10-sum-up.ipynb"
     path.write_text(path.read_text().replace("2014-03-01", "2014-03-02"))
     same, text = reproduce("a", progress=lambda line: None)
-    assert not same and "episodes.csv: differs" in text
+    assert not same and "episodes.csv: differs" in text and "not compared with" not in text
     assert contents(two / "reports" / "a") == before and list((two / "reports").glob(".a*")) == []
     panel = two / "reports" / "a" / "market" / "panel.csv"
     panel.write_text(panel.read_text().replace("2014-01-05", "2014-01-06"))
     with pytest.raises(DataError):
         reproduce("a", progress=lambda line: None)
+
+
+def test_what_an_earlier_version_or_a_lost_second_source_takes_away_is_said(home):
+    write_notebook(home, "10-sum-up", "# Sums", OPEN)
+    for name in ("a", "b"):
+        report(name, market=small_market(others=("mempool_space/20200101T000000Z",)))
+    assert "not compared with: mempool_space/20200101T000000Z" in reproduce("a", progress=lambda line: None)[1]
+    facts = home / "reports" / "b" / "market" / "market.json"
+    facts.write_text(facts.read_text().replace('"origins"', '"licences"'))
+    for refused in (lambda: reproduce("b"), lambda: compare_runs("a", "b")):
+        with pytest.raises(DataError, match="^b/market/market.json: .*make the report again"):
+            refused()
 
 
 DAMAGES = {"empty": b"", "list": b"[]", "object": b"{}", "bytes": b"\xff\xfe", "deep": b"[" * 50_000, "escape": b""}

@@ -136,6 +136,22 @@ def test_a_socks_proxy_is_used(monkeypatch):
         assert fetch_answer("http://a.example/x").body == b"ok"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_no_proxy_is_asked_for_this_machine(server, monkeypatch, host):
+    for name in (*snapshots.PROXIES, "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    server.serve(ls.API, ls.reply(body=b"ok"))
+    address = f"{server.url}{ls.API}".replace("127.0.0.1", host)
+    if host == "127.0.0.2":
+        with ls.one_line_error(FetchError) as caught:
+            fetch_answer(address.replace("http:", "https:"))
+        assert "PROXY" not in str(caught.value)
+    else:
+        assert fetch_answer(address).body == b"ok"
+
+
 ECHOES = {  # how an answer repeats the key, which {0} stands for as it is and {1} as addresses write it
     "in an address": (302, {"Location": "ftp://me:pw@elsewhere/{1}?api_key={1}"}),
     "as a host": (302, {"Location": "http://{1}.example/"}),

@@ -66,11 +66,11 @@ def day(value: Any) -> str:
 def stretches(days: Any, most: int = 3) -> str:
     """Days as text, those that follow each other as one stretch: `2019-04-05, 2025-11-13 to 2025-11-15`.
 
-    `days`: in order of time; the newest `most` stretches are named, earlier ones counted; empty without any.
+    `days`: in order of time; the newest `most` stretches are named, those before them counted; empty without any.
     """
     known = pd.DatetimeIndex(days)
     fresh = known.to_series().diff() != pd.Timedelta(days=1)
     spans = [(day(span.min()), day(span.max())) for _, span in known.to_series().groupby(fresh.cumsum())]
     named = [first if first == last else f"{first} to {last}" for first, last in spans[-most:]]
-    more = f"{len(spans) - most} earlier and " if len(spans) > most else ""
-    return more + ", ".join(named)
+    more = f" and {count(len(spans) - most, 'stretch', 'stretches')} before" if len(spans) > most else ""
+    return ", ".join(named) + more

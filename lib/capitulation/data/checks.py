@@ -19,6 +19,7 @@ from capitulation.words import count, day, percent, stretches
 
 SEVERITIES = FAILURE, WARNING, NOTE = "failure", "warning", "note"
 WORDS = {"hash_rate_ehs": "hash rate", "price_usd": "price"}  # what no result can do without
+GAPS_SINCE = {"hash_rate_ehs": 2010, "price_usd": 2014}  # years of luck, and of one exchange, lie before
 COMPARISONS = ("shrunk", "lost_column", "revised", "providers")  # these need another panel, all others one alone
 
 USUAL = {  # known levels on the first day of a year, or in its midst
@@ -143,18 +144,18 @@ def _units(panel: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _gaps(panel: pd.DataFrame) -> Iterator[Finding]:
-    """Days without hash rate or price inside its range (a note where they are as early as 2009); stopped columns."""
+    """Days without hash rate or price inside its range (a note where all lie before `GAPS_SINCE`); stopped columns."""
     for name, word in WORDS.items():
         values = panel[name]
         missing = panel.index[values.isna() & values.ffill().notna() & values.bfill().notna()]
         if len(missing):
-            recent = missing[-1].year >= LANDMARK_YEARS[0]
+            recent = missing[-1].year >= GAPS_SINCE[name]
             text = f"{word} is missing on {stretches(missing)} ({count(len(missing), 'day')})"
             yield finding("gap", WARNING if recent else NOTE, name, text, missing, len(missing))
     for name in panel.columns[panel.notna().any()]:
         days = panel.index[panel.index > panel[name].last_valid_index()]
         if len(days) > STOPPED_DAYS:
-            text = f"{name} has no value since {days[0]:%Y-%m-%d} ({len(days)} days)"
+            text = f"{WORDS.get(name, name)} has no value since {days[0]:%Y-%m-%d} ({len(days)} days)"
             yield finding("stopped", WARNING, name, text, days, len(days), STOPPED_DAYS)
 
 
@@ -325,5 +326,5 @@ def compare_providers(
         text += f"{count(len(off), 'day')} (median {half}, the most {far} on {day(worst)})"
         text += f"; up to {allowed} is allowed" if severity != NOTE else ""
         if off.max() < 1e-9:
-            text = f"{COMPARED[column]} are {name}'s on each of {count(len(off), 'day')}"
+            text = f"{COMPARED[column]} equal {name}'s on each of {count(len(off), 'day')}"
         yield finding("providers", severity, column, text, off.index, value, limit)

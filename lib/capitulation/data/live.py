@@ -7,6 +7,7 @@ its documented fields, end a few days ago at most, and be at a level that Bitcoi
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -35,6 +36,7 @@ from capitulation.data.snapshots import Answer, FetchError, Get, Progress, base_
 from capitulation.errors import DataError, one_line
 
 OK, DIFFERS, NO_ANSWER, NOT_ASKED = "ok", "differs", "no answer", "not asked"
+PATIENCE = 20.0  # seconds
 LATE_DAYS, LATE_ADJUSTMENT, WEEK = 7, 21, 7  # days; an epoch of difficulty lasts two weeks
 METRICS = [name for name in (*sources.REQUIRED, *sources.OPTIONAL) if name != "DiffMean"]  # that one is not free
 FEES_BTC = 0.1  # of a block in the mean: 0.01 to 1 in any month since 2013, but for some of 2017 and 2024
@@ -52,10 +54,21 @@ class Line(NamedTuple):
 
 
 def check_live(progress: Progress = print) -> list[Line]:
-    """A line for every path of every source, told to `progress` once it is known."""
-    lines = []
+    """A line for every path of every source, told to `progress` once it is known.
+
+    A host that kept one waiting in vain is not asked again.
+    """
+    lines, silent = [], set[str]()
     for source, judge, *ways in _paths():
-        line = _ask(source, judge, *ways) if ways else Line(source, "", NOT_ASKED, judge)
+        address, began = urlsplit(ways[0][0] if ways else ""), time.monotonic()
+        if not ways:
+            line = Line(source, "", NOT_ASKED, judge)
+        elif address.netloc in silent:
+            line = Line(source, address.path, NO_ANSWER, "the host kept waiting before, so it was not asked again")
+        else:
+            line = _ask(source, judge, *ways)
+        if line.status == NO_ANSWER and time.monotonic() - began > PATIENCE:
+            silent.add(address.netloc)
         progress(f"{line.status:10}{line.source}{line.path and ' '}{line.path}: {line.words}")
         lines.append(line)
     return lines

@@ -21,6 +21,7 @@ from capitulation.data.node import whole_chain
 from capitulation.data.panel import (
     BLOCK_CLOCKS,
     DAY,
+    FIRST_DAY,
     PANEL_COLUMNS,
     RETARGET_BLOCKS,
     cut,
@@ -39,6 +40,7 @@ PANEL_FILE, MARKET_FILE, BLOCKS_FILE = "panel.csv", "market.json", "blocks.csv"
 STALE_DAYS = 2  # beyond max_age_days: data that end earlier are old
 LICENCES = ("any", "commercial")
 NODE_URL, MEMPOOL_URL, NOBODY = "NODE_URL", "MEMPOOL_URL", "none"
+NO_SOURCE = "no source may be asked: LICENCE=commercial, MEMPOOL_URL=none, and NODE_URL is not set"
 
 
 def utc_now() -> dt.datetime:
@@ -72,6 +74,7 @@ class _Asked(NamedTuple):
     max_age_days: float
     offline: bool
     clock: str
+    licence: str
     progress: Progress
 
 
@@ -95,9 +98,10 @@ def load_market(
     `data`: that file or files, `columns`: what stands in which column (see `files.read_data`). A named `source` insists
     on it: its newest snapshot if younger than `max_age_days` or holding `as_of`, else a new one, else the last good one
     with its age in `notes`; a node's price comes from `data` or the mempool API, if from anywhere. `source` auto: the
-    first provider, in the order of PROVIDERS, whose data are up to date (a node where NODE_URL is set); where none are,
-    the one that reaches furthest; without any, the market that `simulate(simulation_seed)` makes. It is held against
-    the second one, which is fetched when it is. `licence` commercial: only sources that allow commercial use.
+    first provider, in the order of PROVIDERS, whose data are up to date, the price too (a node where NODE_URL is set,
+    the mempool API unless MEMPOOL_URL is none); where none are, the one that reaches furthest; without any, the market
+    that `simulate(simulation_seed)` makes. It is held against the second one, which is fetched when it is. `licence`
+    commercial: only sources that allow commercial use, and nothing else is compared with.
     `block_clock`: the time that dates a node's blocks. `offline` forbids the network. `snapshot` insists on what a
     market's `snapshot` says, as when a report is reproduced.
 
@@ -112,7 +116,8 @@ def load_market(
     if licence == "commercial" and source in all_terms() and all_terms()[source].commercial == "no":
         said = "{0.name} ({0.licence}) allow no commercial use".format(all_terms()[source])
         raise InputError(f"source={source} and licence=commercial exclude each other: {said}; choose SOURCE=auto")
-    asked, began, note = _Asked(as_of, max_age_days, offline, block_clock, progress), utc_now(), ""
+    down: list[str] = []
+    asked, began, note = _Asked(as_of, max_age_days, offline, block_clock, licence, progress), utc_now(), ""
     if snapshot:
         market = _recorded(snapshot, data, columns, asked)
     elif source in PROVIDERS:
@@ -120,7 +125,7 @@ def load_market(
     elif data:
         market = _from_file(data, columns)
     else:
-        market, note = _best(licence, asked) if source == "auto" else (None, "")
+        market, note, down = _best(asked) if source == "auto" else (None, "", [])
         if market is None:
             whose = {"snapshot": f"seed:{simulation_seed}", "origins": (_origin("simulated"),)}
             market = Market(simulate(simulation_seed), "simulated", True, **whose)
@@ -130,32 +135,40 @@ def load_market(
     others, notes = [], [*market.notes, note]
     if market.source in PROVIDERS and not market.simulated:
         due = source == "auto" and market.retrieved_at >= began.isoformat()  # the second source, with the first
-        others, said = _others(market, licence, asked._replace(offline=offline or not due))
+        others, said = _others(market, asked._replace(offline=offline or not due), down)
         notes += said
     market = replace(market, others=tuple(other.snapshot for other in others))
-    return _as_known(market, others, notes, asked, licence)
+    return _as_known(market, others, notes, asked)
 
 
-def _best(licence: str, asked: _Asked) -> tuple[Market | None, str]:
-    """The first provider's market that is up to date, else the one that reaches furthest; why it is not the first's."""
-    market, why, today = None, "", utc_now().date()
-    for name in preferred(licence):
+def _best(asked: _Asked) -> tuple[Market | None, str, list[str]]:
+    """The first provider's market whose hash rate and price are up to date, else the one that reaches furthest.
+
+    Beside it why it is not the first provider's, and those that have no market now.
+    """
+    names, down, market, furthest, today = preferred(asked.licence), [], None, [], utc_now().date()
+    why = "" if names else NO_SOURCE
+    for name in names:
         try:
             found = _whole(name, asked)
         except (SourceUnavailable, DataError) as error:
             why = why or str(error)
+            down.append(name)
             continue
-        last = found.panel.index[-1].date()
-        market = found if market is None or last > market.panel.index[-1].date() else market
-        if (today - last).days <= asked.max_age_days + STALE_DAYS or (asked.as_of and f"{last}" >= asked.as_of):
+        ends = [found.panel[column].last_valid_index() or FIRST_DAY for column in ("hash_rate_ehs", "price_usd")]
+        if market is None or ends > furthest:
+            market, furthest = found, ends
+        whole = min(ends).date()
+        if (today - whole).days <= asked.max_age_days + STALE_DAYS or (asked.as_of and f"{whole}" >= asked.as_of):
             break
-        why = why or f"the data of {name} end on {last}"
-    if market is None or market.source == preferred(licence)[0]:
-        return market, why if market is None else ""
-    return market, f"{why}; used {market.snapshot} instead, {market.age_days:.1f} days old"
+        what = "the data" if ends[0] <= ends[1] else "the prices"
+        why = why or (f"{what} of {name} end on {whole}" if min(ends) > FIRST_DAY else f"{name} has no price")
+    if market is None or market.source == names[0]:
+        return market, why if market is None else "", down
+    return market, f"{why}; used {market.snapshot} instead, {market.age_days:.1f} days old", down
 
 
-def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked: _Asked, licence: str) -> Market:
+def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked: _Asked) -> Market:
     """The market as it was known on a day, checked, held against the `others`; `notes` follow what the checks say."""
     as_of, own = asked.as_of, (market.source, asked.clock)
     panel, findings = validate_panel(cut(market.panel, as_of)), market.findings
@@ -171,7 +184,7 @@ def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked:
     facts: dict[str, Any] = {"panel": panel, "digest": panel_digest(panel), "findings": tuple(findings)}
     facts["origins"] = origins = _dated(market.origins, panel)
     notes = [item["message"] for item in findings if item["severity"] == checks.WARNING] + notes
-    if licence == "commercial":
+    if asked.licence == "commercial":
         unsure = {item["name"]: item["licence"] for item in origins if item["commercial"] != "yes"}
         said = "LICENCE=commercial: whether {} may be used commercially is not known here (licence: {})"
         notes += [said.format(*pair) for pair in unsure.items()]
@@ -180,15 +193,26 @@ def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked:
         if facts["age_days"] > 1:  # the day before may be the last complete one
             notes.append(f"the data end on {last}, {facts['age_days']:.0f} days before the day asked for, {as_of}")
     if market.blocks is not None:
-        then = market.blocks["clock"] < pd.Timestamp(as_of) + DAY if as_of else slice(None)
-        facts["blocks"] = market.blocks[then].tail(RETARGET_BLOCKS + 1)
+        when = market.blocks[headers.CLOCKS[asked.clock]]
+        end = when.index[when < pd.Timestamp(as_of) + DAY].max() if as_of else None
+        facts["blocks"] = market.blocks.loc[:end].tail(RETARGET_BLOCKS + 1)
     return replace(market, notes=tuple(filter(None, notes)), **facts)
 
 
 def preferred(licence: str = "any") -> list[str]:
     """The providers that `auto` may take, the first choice first: a node only where NODE_URL is set."""
-    names = [name for name in PROVIDERS if _real(name) and (name != "node" or os.environ.get(NODE_URL))]
-    return [name for name in names if licence != "commercial" or all_terms()[name].commercial == "yes"]
+    left_out = {"node": not os.environ.get(NODE_URL), "mempool_space": _without_mempool()}
+    return [name for name in PROVIDERS if _real(name) and _allowed(name, licence) and not left_out.get(name)]
+
+
+def _allowed(name: str, licence: str) -> bool:
+    """Whether a provider's data may be used under a `licence`."""
+    return licence != "commercial" or all_terms()[name].commercial == "yes"
+
+
+def _without_mempool() -> bool:
+    """Whether the user wants nothing of the mempool API."""
+    return os.environ.get(MEMPOOL_URL, "").lower() == NOBODY
 
 
 def _real(name: str) -> bool:
@@ -277,7 +301,7 @@ def _whole(name: str, asked: _Asked, data: str | Path = "", columns: str | Mappi
         return market
     if data:
         return _priced(market, _from_file(data, columns, price_only=True))
-    if market.simulated or os.environ.get(MEMPOOL_URL, "").lower() == NOBODY:
+    if market.simulated or _without_mempool():
         return market
     try:
         return _priced(market, _from_provider("mempool_space", asked))
@@ -295,14 +319,17 @@ def _priced(network: Market, price: Market) -> Market:
     taken = ("price_usd", "fees_btc", "revenue_usd")
     own = network.origins[0] | {"columns": [name for name in PANEL_COLUMNS if name not in taken]}
     ages = [market.age_days for market in (network, price) if market.age_days is not None]
+    panel = daily_panel(panel)
+    found = [item for item in price.findings if item["check"] != "stopped"]
+    found += [item for item in checks.check_panel(panel) if item["check"] == "stopped"]
     return replace(
         network,
-        panel=daily_panel(panel),
+        panel=panel,
         snapshot=f"{network.snapshot} + {price.snapshot}",
         origins=(own, price.origins[0] | {"columns": [*taken]}),
         age_days=max(ages),
         notes=(*network.notes, *price.notes),
-        findings=(*network.findings, *(item for item in price.findings if item["column"] == "price_usd")),
+        findings=(*network.findings, *(item for item in found if item["column"] == "price_usd")),
         files=(*network.files, *price.files),
     )
 
@@ -318,10 +345,13 @@ def _recorded(snapshot: str, data: str | Path, columns: str | Mapping[str, str],
     return _priced(market, _stored(snapshots.find_snapshot(second)))
 
 
-def _others(market: Market, licence: str, asked: _Asked) -> tuple[list[Market], list[str]]:
-    """The other providers' newest markets, the second source first (new where it is due), and what is to be said."""
+def _others(market: Market, asked: _Asked, down: Iterable[str]) -> tuple[list[Market], list[str]]:
+    """The other providers' newest markets, the second source first (new where it is due), and what is to be said.
+
+    Those that are `down` have none, which was said.
+    """
     found, notes = [], []
-    for name in (name for name in preferred(licence) if name != market.source):
+    for name in (name for name in preferred(asked.licence) if name not in (market.source, *down)):
         second = not found and not asked.offline
         try:
             other = _from_provider(name, asked) if second else _newest(name)[0]
@@ -358,14 +388,14 @@ def _apart(other: Market, market: Market) -> pd.DataFrame:
 def _from_provider(name: str, asked: _Asked) -> Market:
     """The provider's newest good snapshot if young enough or holding the day `as_of`, else a new one, else that one."""
     market, notes = _newest(name, asked.clock)
-    for line in notes:
+    for line in dict.fromkeys(notes):
         asked.progress(line)
     if market is None and asked.offline:
         raise SourceUnavailable(f"{name}: no snapshot in data/raw and no fetch allowed; run `make fetch SOURCE={name}`")
     holds = market and asked.as_of and asked.as_of <= f"{market.panel.index[-1]:%Y-%m-%d}"
     if not (asked.offline or holds or (market and 0 <= market.age_days < asked.max_age_days)):
         try:
-            market = acquire(name, asked.progress, asked.clock)
+            market = acquire(name, asked.progress, asked.clock, asked.licence)
         except (SourceUnavailable, DataError) as error:
             said = one_line(error, 400)
             if market is None:
@@ -373,11 +403,11 @@ def _from_provider(name: str, asked: _Asked) -> Market:
                 raise type(error)(f"{said}; SOURCE={name} has no stored snapshot to use instead{refused}") from None
             notes.append(f"{said}; used the last good snapshot {market.snapshot}, {market.age_days:.1f} days old")
             asked.progress(notes[-1])
-    return replace(market, notes=(*market.notes, *notes))
+    return replace(market, notes=(*market.notes, *dict.fromkeys(notes)))
 
 
-def acquire(name: str, progress: Progress = print, clock: str = BLOCK_CLOCKS[0]) -> Market:
-    """A new snapshot of provider `name`, checked alone and against its last one and other providers'.
+def acquire(name: str, progress: Progress = print, clock: str = BLOCK_CLOCKS[0], licence: str = "any") -> Market:
+    """A new snapshot of provider `name`, checked alone and against its last one and others' that `licence` allows.
 
     `SourceUnavailable` where it cannot be reached; `DataError` for no data, and for a failed check: then quarantined.
     """
@@ -395,7 +425,7 @@ def acquire(name: str, progress: Progress = print, clock: str = BLOCK_CLOCKS[0])
         raise type(refused[-1])("; ".join(map(str, refused)))
     notes, findings = [f"{one_line(error, 300)}; read the public file instead" for error in refused], []
     if _real(name):
-        others = [other for other in PROVIDERS if other != name and _real(other)]
+        others = [other for other in PROVIDERS if other != name and _real(other) and _allowed(other, licence)]
         stored = {other: market.panel for other in others if (market := _newest(other)[0])}
         before = None if provider.chain else _newest(name)[0]  # a chain of headers is checked by its own rules
         findings = checks.check_panel(panel, now.date(), before and before.panel.index[-1], fetched=True)
@@ -425,13 +455,13 @@ def fetch(source: str = "auto", progress: Progress = print, licence: str = "any"
     stored, refused = [], []
     for name in preferred(licence) if source == "auto" else [source]:
         try:
-            stored.append(acquire(name, progress))
+            stored.append(acquire(name, progress, licence=licence))
         except (SourceUnavailable, DataError) as error:
             refused.append(error)
             if source == "auto":
                 progress(one_line(error, 400))
     if not stored:
-        raise refused[0]
+        raise refused[0] if refused else SourceUnavailable(NO_SOURCE)
     days = stored[0].panel.index
     return f"data/raw/{stored[0].snapshot}: {len(days)} days, {days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}"
 
@@ -451,6 +481,7 @@ def about(market: Market) -> dict[str, Any]:
 
 def read_market(folder: Path) -> Market:
     """The market saved in `folder`; `DataError` where a file is missing, damaged or no longer matches its digest."""
+    place = f"{folder.parent.name}/{folder.name}"
     try:
         facts = json.loads((folder / MARKET_FILE).read_text(encoding="utf-8"))
         lists = {name: tuple(facts[name]) for name in ("notes", "findings", "files", "others", "origins")}
@@ -458,7 +489,8 @@ def read_market(folder: Path) -> Market:
         last = pd.read_csv(blocks, index_col="height", parse_dates=["time", "clock"]) if blocks.exists() else None
         market = Market(panel=read_panel(folder / PANEL_FILE), blocks=last, **{**facts, **lists})
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{folder.name}/{MARKET_FILE}: cannot be read: {one_line(error, 160)}") from None
+        todo = "damaged, or of an earlier version: make the report again"
+        raise DataError(f"{place}/{MARKET_FILE}: cannot be read ({one_line(error, 160)}); {todo}") from None
     if panel_digest(market.panel) != market.digest:
-        raise DataError(f"{folder.name}/{PANEL_FILE}: no longer matches the digest in {MARKET_FILE}")
+        raise DataError(f"{place}/{PANEL_FILE}: no longer matches the digest in {MARKET_FILE}")
     return market

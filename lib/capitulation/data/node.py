@@ -12,7 +12,15 @@ from contextlib import suppress
 
 from capitulation.data.headers import HEADER_BYTES, MAIN, Bytes, Chain, block_hash, check, work
 from capitulation.data.reading import load_json
-from capitulation.data.snapshots import Answer, FetchError, Get, base_url, find_snapshot, snapshot_names
+from capitulation.data.snapshots import (
+    Answer,
+    FetchError,
+    Get,
+    SnapshotMissing,
+    base_url,
+    find_snapshot,
+    snapshot_names,
+)
 from capitulation.errors import DataError, one_line
 
 CHAININFO, PART = "chaininfo.json", re.compile(r"headers-(\d{7,})\.bin")
@@ -95,7 +103,7 @@ def fetch_node(get: Get, chain: Chain = MAIN, provider: str = "node") -> dict[st
 def whole_chain(files: Mapping[str, bytes], provider: str = "node") -> Bytes:
     """The headers from the first block to the end of those in a snapshot's `files`, the earlier ones out of the store.
 
-    `DataError` where some are no longer there, or `files` hold none.
+    `SnapshotMissing` where some are no longer there, `DataError` where `files` hold none.
     """
     first, body = _part(files)
     parts: list[Bytes] = [body]
@@ -110,7 +118,7 @@ def whole_chain(files: Mapping[str, bytes], provider: str = "node") -> Bytes:
             break
     if first:
         gone = f"the headers before height {first} are no longer in data/raw/{provider}"
-        raise DataError(f"{gone}; `make fetch SOURCE={provider}` gets the chain anew")
+        raise SnapshotMissing(f"{gone}; `make fetch SOURCE={provider}` gets the chain anew")
     return body if len(parts) == 1 else b"".join(reversed(parts))
 
 

@@ -14,8 +14,10 @@ import logging
 import os
 import re
 import shutil
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
@@ -66,7 +68,16 @@ def _in_own_network(host: str) -> bool:
     try:
         return ip_address(host).is_private
     except ValueError:
-        return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa", ".onion"))
+        short = "." not in host and not host[:1].isdigit()  # 134744072 is another way to write 8.8.8.8
+        return short or host.endswith((".local", ".lan", ".internal", ".home.arpa", ".onion"))
+
+
+def _on_this_machine(host: str) -> bool:
+    """Whether a host is this machine, which no proxy is asked for."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Answer(NamedTuple):
@@ -125,7 +136,10 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
     host = one_line(address.netloc.decode(), 100)
     headers = {"User-Agent": "capitulation-research/0.2", "Accept-Encoding": "identity"}
     try:
-        client = httpx.Client(headers=headers, timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS))
+        trusted = trust(*(os.environ.get(name, "") for name in CERTIFICATES))
+        limits = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+        here = _on_this_machine(address.host)
+        client = httpx.Client(headers=headers, timeout=limits, verify=trusted, trust_env=not here)
     except OSError as error:
         raise failed(f"the certificates of {named(CERTIFICATES)} cannot be read ({error.strerror or error})") from None
     except (httpx.InvalidURL, ImportError, ValueError):
@@ -154,12 +168,18 @@ def _ask(url: str, query: dict, secrets: dict, deadline: float) -> Answer:
         absent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         broken = isinstance(error, httpx.TransportError) and (not absent or "refused" in reason or "reset" in reason)
         proxies = [name for name in PROXIES if name.lower() in (f"{address.scheme}_proxy", "all_proxy")]
-        proxied = (absent or isinstance(error, httpx.ProxyError)) and not proxy_bypass(address.host)
+        proxied = (absent or isinstance(error, httpx.ProxyError)) and not here and not proxy_bypass(address.host)
         by = named(CERTIFICATES if "CERTIFICATE" in reason else proxies if proxied else ())
         what = "the connection broke" if broken and not absent else "cannot be reached"
         raise failed(f"{what} ({reason}{by and f', with {by}'})", 0.0 if broken else None) from None
     body = re.sub(f"(?i){secret}".encode(), b"***", body)  # some answers repeat their question
     return Answer(public(address), query, bytes(body))
+
+
+@cache
+def trust(*_certificates: str) -> ssl.SSLContext:
+    """Which certificates are trusted, with the environment's `CERTIFICATES` as given; read once."""
+    return httpx.create_ssl_context()
 
 
 def named(variables: Iterable[str]) -> str:

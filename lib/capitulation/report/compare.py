@@ -163,7 +163,10 @@ def reproduce(run: str, options: Options = Options(), progress: Progress = print
     folder, facts = open_report(run)
     params = make_params(facts["parameters"], where=f"reports/{run}/run.json")
     market, origin = _market_then(folder, facts["market"], params, progress)
-    work = driver.Work(run, params, facts["own"], market, driver.find_notebooks(notebooks_folder(), params.pages))
+    notebooks = driver.find_notebooks(notebooks_folder(), params.pages)
+    if market.panel["price_usd"].isna().all():
+        notebooks = [notebook for notebook in notebooks if not notebook.priced]
+    work = driver.Work(run, params, facts["own"], market, notebooks)
     record = driver.new_record(work)
     with driver.staging_folder(run, progress) as staging:
         driver.fill(staging, work, record, {}, options, progress)
@@ -180,16 +183,16 @@ def _market_then(folder: Path, wanted: Mapping[str, Any], params: Params, progre
     stored = {} if made or wanted["source"] == "file" else {"offline": True, "snapshot": wanted["snapshot"]}
     asked = params.model_copy(update={"source": "simulated", "data": ""} if made else {})
     try:
-        market = driver.market_for(asked, progress, **stored)
+        market, origin = driver.market_for(asked, progress, **stored), f"data from {wanted['snapshot']}"
         if market.digest != wanted["digest"]:
             raise InputError("it now gives other data")
     except (SnapshotMissing, InputError) as error:
-        copy = read_market(folder / "market")
-        if copy.digest != wanted["digest"]:
+        market = read_market(folder / "market")
+        if market.digest != wanted["digest"]:
             raise DataError(f"reports/{folder.name}/market: not the data that run.json speaks of; refused") from None
-        return copy, f"data from the copy in the report ({wanted['snapshot']}: {one_line(error, 200)})"
-    then = {name: tuple(wanted[name]) for name in ("notes", "findings", "others")}
+        origin = f"data from the copy in the report ({wanted['snapshot']}: {one_line(error, 200)})"
+    then = {name: tuple(wanted[name]) for name in ("notes", "findings", "others", "origins") if name in wanted}
     market = replace(market, age_days=wanted["age_days"], **then)
     gone = [name for name in market.others if name.partition("/")[0] not in other_panels(market)]
     missing = f"; no longer stored, so not compared with: {one_line(', '.join(gone), 200)}" if gone else ""
-    return market, f"data from {wanted['snapshot']}{missing}"
+    return market, f"{origin}{missing}"

@@ -339,7 +339,7 @@ def without_price(
     others = ", ".join(notebook.name[:2] for notebook in notebooks if notebook.priced)
     network = [notebook for notebook in notebooks if not notebook.priced]
     if others and (params.pages or not network):
-        last, remedy = market.panel.index[-1], "choose SOURCE=auto, another DATA or a later AS_OF"
+        last, remedy = market.panel.index[-1], "choose SOURCE=auto, another DATA, a later AS_OF or other pages"
         raise InputError(
             f"source {market.source} has no price up to {last:%Y-%m-%d}, which pages {others} need; {remedy}"
         )

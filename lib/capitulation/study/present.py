@@ -311,10 +311,11 @@ def facts(state: State) -> pd.DataFrame:
         holes = f"hash rate missing on {state['hash_rate_missing_on']}"
         since, no_state = f"{since}; {holes}" if since else "", f"{no_state}; {holes}" if no_state else ""
     gap_error = f"standard error {percent(state['gap_se'], 2)}, z {signed(state['gap_z'], 1)}"
+    no_price = last_known("price_usd", "price")
     rows = [  # label, quantity, value, uncertainty, why a value is not known (the row is left out without a reason)
         ("state", "ribbon state", state["ribbon_state"], "", ""),
         ("age", "days in state", DASH if age is None else f"{at_least(state)}{age}", since, no_state),
-        ("price", "", _number(state["price_usd"], "USD", ".4g"), "", last_known("price_usd", "price")),
+        ("price", "", _number(state["price_usd"], "USD", ".4g"), "", no_price),
         ("gap", "gap between the means", percent(state["gap"], 2, True), gap_error, no_state),
     ]
     for name, fall in state["hash_rate_drawdowns"].items():
@@ -384,7 +385,8 @@ def facts(state: State) -> pd.DataFrame:
         told = f"median {percent(row['median'], 0, True)}, any day {percent(row['base_median'], 0, True)}"
         rows.append(("what followed", "", told, seen, ""))
     elif age:
-        rows.append(("what followed", "", DASH, "", "no earlier moment like this has a known outcome"))
+        none = "no earlier moment like this has a known outcome" if state["last_known"]["price_usd"] else no_price
+        rows.append(("what followed", "", DASH, "", none))
     rows += [(label, "", words, "", "") for label, words in zip(WATCH, to_watch(state), strict=False)]
     told = [
         (label, full, value, sure) if value != DASH else (label, full, NOT_KNOWN, why)
@@ -431,7 +433,7 @@ def status_text(state: State, colour: bool = False) -> str:
         bars = [f"{RED if gap < 0 else GREEN}{bar}{RESET}" for gap, bar in zip(gaps, bars, strict=True)]
     rows = [("last 60 days", "".join(bars) if gaps.notna().any() else "")]
     rows += zip(table["label"][2:], table["text"][2:], strict=True)
-    old = f", {state['age_days']:.0f} days old" if state.get("age_days") else ""
+    old = f", {count(round(state['age_days']), 'day')} old" if state.get("age_days") else ""
     rows += [("data", state["source"] + old)] if state.get("source") else []
     rows += [("note", str(note)) for note in state.get("notes") or ()]
     width = max(len(label) for label, _ in rows) + 2
