@@ -13,7 +13,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -247,14 +247,26 @@ class LocalServer:
             self.serve(path, reply(code))
 
     def environment(self) -> dict[str, str]:
-        """What points every provider at this server."""
+        """What points every provider at this server, a node aside (NODE_URL)."""
         return {
             "CAPITULATION_COINMETRICS_URL": f"{self.url}/v4",
             "CAPITULATION_COINMETRICS_CSV_URL": f"{self.url}/csv",
             "CAPITULATION_BLOCKCHAIN_COM_URL": f"{self.url}/charts",
             "MEMPOOL_URL": self.url,
-            "NODE_URL": self.url,
         }
+
+
+@contextlib.contextmanager
+def services(monkeypatch, home: Path) -> Iterator[LocalServer]:
+    """A server to which the addresses of all providers lead, a node's aside, for a project folder of its own."""
+    monkeypatch.setenv("CAPITULATION_HOME", str(home))
+    for name in ("COINMETRICS_API_KEY", "LICENCE", "NODE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    be_quick(monkeypatch, timeout=5.0)
+    with LocalServer() as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        yield running
 
 
 def reply(code: int = 200, body: bytes = b"", **headers: str) -> Behaviour:

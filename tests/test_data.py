@@ -364,13 +364,7 @@ ROWS = ls.coinmetrics_rows(NOW)
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
-    monkeypatch.delenv("COINMETRICS_API_KEY", raising=False)
-    ls.be_quick(monkeypatch)
-    with ls.LocalServer() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("NODE_URL")
+    with ls.services(monkeypatch, tmp_path) as running:
         running.serve_all(NOW)
         yield running
 

@@ -72,12 +72,8 @@ FAULTS["stale"][ls.ADJUSTMENTS] = documents(NOW.set_axis(NOW.index - pd.Timedelt
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
-    monkeypatch.delenv("COINMETRICS_API_KEY", raising=False)
-    ls.be_quick(monkeypatch)
-    with ls.LocalServer() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
+    with ls.services(monkeypatch, tmp_path) as running:
+        monkeypatch.setenv("NODE_URL", running.url)
         serve(running, GOOD)
         yield running
 

@@ -32,14 +32,7 @@ FORBIDDEN = (ls.API, ls.CSV)
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAPITULATION_HOME", str(tmp_path))
-    for name in ("COINMETRICS_API_KEY", "LICENCE"):
-        monkeypatch.delenv(name, raising=False)
-    ls.be_quick(monkeypatch)
-    with ls.LocalServer() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.delenv("NODE_URL")
+    with ls.services(monkeypatch, tmp_path) as running:
         running.serve_all(NOW)
         yield running
 
