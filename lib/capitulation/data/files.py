@@ -396,7 +396,7 @@ def _unit(rate: _Series, difficulty: pd.Series, blocks: pd.Series, notes: list[s
 
 def _prices(given: Mapping[str, _Series]) -> pd.DataFrame:
     """The panel that holds the price alone."""
-    if "price_usd" not in given:
+    if "price_usd" not in given or not given["price_usd"].daily.gt(0).any():
         found = ", ".join(f"{item.source} as {words(name)}" for name, item in given.items())
         raise DataError(f"no price: found {one_line(found, 200)}; {NAME_IT}")
     daily = given["price_usd"].daily
