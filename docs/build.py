@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 import capitulation as cap
-from capitulation.data.sources import all_terms
+from capitulation.data.sources import COMMERCIAL, all_terms
 from capitulation.errors import CapitulationError, InputError, ReportError, one_line
 from capitulation.params import Params, make_params
 from capitulation.paths import project_root
@@ -194,19 +194,11 @@ def parameters() -> str:
 def sources() -> str:
     """Every source as a Markdown table: what it gives, its licence, whether it may be used commercially."""
     head = ("source", "what it gives", "licence of the data", "commercial use")
-    answers = {"ask": "to be asked"}
-    return table(
-        head,
-        [
-            (
-                f"`{item.source}`: {text(item.name)}",
-                text(item.gives),
-                text(item.licence),
-                answers.get(item.commercial, item.commercial),
-            )
-            for item in all_terms().values()
-        ],
-    )
+    rows = [
+        (f"`{item.source}`: {text(item.name)}", text(item.gives), text(item.licence), COMMERCIAL[item.commercial])
+        for item in all_terms().values()
+    ]
+    return table(head, rows)
 
 
 def codebook_page() -> str:

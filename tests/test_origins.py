@@ -14,9 +14,8 @@ import made_chain as mc
 from capitulation import cli
 from capitulation.data import market as markets
 from capitulation.data import node, snapshots
-from capitulation.data.headers import REGTEST, Chain, daily
+from capitulation.data.headers import BLOCK_CLOCKS, REGTEST, Chain, daily
 from capitulation.data.market import fetch, load_market, other_panels
-from capitulation.data.panel import BLOCK_CLOCKS
 from capitulation.data.sources import PROVIDERS, Provider, all_terms
 from capitulation.errors import DataError, InputError, SourceUnavailable
 from capitulation.mining.difficulty import adjustments
@@ -215,9 +214,14 @@ def test_each_columns_origin_has_its_own_last_day(server, tmp_path):
 
 def blocks_of(panel):
     """A chain of as many blocks of that difficulty a day, by median time past."""
+    return mc.told(clock_of(panel), np.repeat(panel["difficulty"].to_numpy(), panel["block_count"].astype(int)))
+
+
+def clock_of(panel):
+    """Times of as many blocks a day as the panel counts, evenly through each day."""
     counts, starts = panel["block_count"].astype(int).to_numpy(), panel.index.as_unit("s").asi8
-    clock = [start + (np.arange(count) + 0.5) * 86_400 / count for start, count in zip(starts, counts, strict=True)]
-    return mc.told(np.concatenate(clock), np.repeat(panel["difficulty"].to_numpy(), counts))
+    days = zip(starts, counts, strict=True)
+    return np.concatenate([start + (np.arange(n) + 0.5) * 86_400 / n for start, n in days if n])
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +232,16 @@ def chain():
 @pytest.fixture
 def own_node(server, chain, monkeypatch):
     """A node at NODE_URL whose headers, made without work, are taken as checked."""
-    rules = Chain("main", chain[:80], 2**256, False)
+    serve_node(server, chain, monkeypatch)
+    return server
+
+
+def serve_node(server, data, monkeypatch):
+    rules = Chain("main", data[:80], 2**256, False)
     monkeypatch.setitem(PROVIDERS, "node", Provider(daily, (partial(node.fetch_node, chain=rules),), rules))
     monkeypatch.setattr(node, "check", lambda data, chain, start: b"")
     monkeypatch.setenv("NODE_URL", server.url)
-    mc.MadeNode(chain, "main").serve(server)
-    return server
+    mc.MadeNode(data, "main").serve(server)
 
 
 NETWORK = ["hash_rate_ehs", "block_count", "difficulty", "height", "issuance_btc"]
@@ -289,6 +297,9 @@ def test_a_nodes_price_may_come_from_a_file_or_from_nowhere(own_node, tmp_path, 
     NOW["hash_rate_ehs"].to_csv(path, index_label="date")
     with ls.one_line_error(InputError, "no price: found price.csv"):
         load(source="node", data=path)
+    (NOW["price_usd"] * 0).rename("close").to_csv(path, index_label="date")
+    with ls.one_line_error(InputError, "no price: found price.csv"):
+        load(source="node", data=path)
     own_node.break_all(503)
     unpriced = load(source="node")
     assert unpriced.panel["price_usd"].isna().all() and unpriced.origins[0]["columns"] == NETWORK
@@ -337,9 +348,8 @@ def test_a_regtest_chain_is_a_simulated_market(server, monkeypatch):
 @pytest.fixture(scope="module")
 def real_chain(real_panel):
     """Headers with the blocks and the difficulty of the real history."""
-    counts, starts = real_panel["block_count"].astype(int).to_numpy(), real_panel.index.as_unit("s").asi8
-    days = [start + (np.arange(n) + 0.5) * 86_400 / n for start, n in zip(starts, counts, strict=True) if n]
-    clock = np.concatenate([*days, starts[-1] + 86_400 + 600 * np.arange(1, 7)])
+    midnight = real_panel.index.as_unit("s").asi8[-1] + 86_400
+    clock = np.append(clock_of(real_panel), midnight + 600 * np.arange(1, 7))
     epochs = adjustments(real_panel).set_index("height")["difficulty"].reindex(np.arange(0, len(clock) + 2016, 2016))
     return mc.told(clock, epochs.ffill().fillna(1.0).to_numpy()[np.arange(1, len(clock) + 1) // 2016])
 
@@ -353,11 +363,7 @@ def test_real_history_from_another_source_gives_the_same_study(server, real_pane
     monkeypatch.setattr(snapshots, "READ_SECONDS", 15.0)
     for name, body in ls.mempool_answers(real_panel, digits=4).items():
         server.serve(ls.MEMPOOL_FILES[name], ls.reply(body=body))
-    rules = Chain("main", real_chain[:80], 2**256, False)
-    monkeypatch.setitem(PROVIDERS, "node", Provider(daily, (partial(node.fetch_node, chain=rules),), rules))
-    monkeypatch.setattr(node, "check", lambda data, chain, start: b"")
-    monkeypatch.setenv("NODE_URL", server.url)
-    mc.MadeNode(real_chain, "main").serve(server)
+    serve_node(server, real_chain, monkeypatch)
     panel = load(source=source).panel
     if source == "node":
         exact = ["block_count", "height", "issuance_btc"]

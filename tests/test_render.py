@@ -133,7 +133,8 @@ def test_every_kind_of_output_is_shown_in_its_way(tmp_path):
 
 def written(tmp_path, page, **changes):
     origin = dict.fromkeys(("what", "source", "name", "licence", "commercial", "attribution", "link", "as_of"), "x")
-    market = {"simulated": False, "retrieved_at": "", "age_days": None, "notes": [], "origins": [origin | changes]}
+    origin |= {"commercial": "ask", **changes}
+    market = {"simulated": False, "retrieved_at": "", "age_days": None, "notes": [], "origins": [origin]}
     market |= {"first_day": "2014-01-01", "last_day": "2014-12-31"} | changes
     facts = {"run": "t", "market": market, "changed": {"fast_days": 20}, "tables": {"a.csv": "0"}}
     render.write_pages(tmp_path, [page], facts, make_params({"fast_days": 20}))

@@ -147,8 +147,7 @@ def status(options: argparse.Namespace) -> int:
     state = present_state(market.panel, blocks=market.blocks, **study, **params.model_dump(include=shown))
     today = dt.date.fromisoformat(params.as_of) if params.as_of else dt.datetime.now(dt.UTC).date()
     old = (today - market.panel.index[-1].date()).days
-    sources = " + ".join(dict.fromkeys(origin["source"] for origin in market.origins))
-    state |= {"source": sources, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
+    state |= {"source": market.sources, "simulated": market.simulated, "age_days": old, "notes": list(market.notes)}
     state["stale"] = not market.simulated and old > params.max_age_days + STALE_DAYS
     if options.json:
         then = {"ribbon_state": "unknown", "ribbon_state_then": state["ribbon_state"]} if state["stale"] else {}

@@ -27,8 +27,8 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 from typing_extensions import TypedDict
 
+from capitulation.data.headers import BLOCK_CLOCKS
 from capitulation.data.market import LICENCES
-from capitulation.data.panel import BLOCK_CLOCKS
 from capitulation.data.sources import PROVIDERS
 from capitulation.errors import InputError, nearest, one_line
 from capitulation.mining.episodes import ALL_AND_EACH

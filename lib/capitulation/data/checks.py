@@ -121,6 +121,11 @@ def usual(column: str, days: pd.DatetimeIndex) -> pd.Series:
     return pd.Series(np.exp(np.interp(year, [*known], np.log([*known.values()]))), index=days, name=column)
 
 
+def usual_factor(days: pd.DatetimeIndex) -> np.ndarray:
+    """How many times above or below `usual` a level may lie on each of the `days`: more where the curve has no end."""
+    return LANDMARK_FACTOR * 2.0 ** np.maximum(days.year - LANDMARK_YEARS[1], 0).to_numpy()
+
+
 def _units(panel: pd.DataFrame) -> Iterator[Finding]:
     """A year's medians that a wrong unit moves: the table's identity, blocks a day, revenue over coins times price."""
     coins, blocks = panel["issuance_btc"] + panel["fees_btc"], panel["block_count"]
@@ -161,11 +166,9 @@ def _gaps(panel: pd.DataFrame) -> Iterator[Finding]:
 
 def _landmarks(panel: pd.DataFrame) -> Iterator[Finding]:
     """More than a few days so far off the level known of their time that they are not Bitcoin's, or in another unit."""
-    first, last = LANDMARK_YEARS
     for name in ("hash_rate_ehs", "difficulty", "price_usd"):
-        values = panel[name].loc[str(first) :].dropna()
-        ratio = values / usual(name, values.index)
-        limit = LANDMARK_FACTOR * 2.0 ** np.maximum(values.index.year - last, 0)
+        values = panel[name].loc[str(LANDMARK_YEARS[0]) :].dropna()
+        ratio, limit = values / usual(name, values.index), usual_factor(values.index)
         far = ratio[(ratio > limit) | (ratio < 1 / limit)]
         if len(far) > LANDMARK_DAYS:
             when = f"on {count(len(far), 'day')} from {day(far.index[0])} to {day(far.index[-1])}"

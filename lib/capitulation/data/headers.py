@@ -22,7 +22,7 @@ from capitulation.data.panel import (
     HALVING_BLOCKS,
     MAX_RETARGET_FACTOR,
     RETARGET_BLOCKS,
-    TARGET_BLOCK_SECONDS,
+    RETARGET_SECONDS,
     daily_panel,
     hash_rate_ehs,
     subsidy_btc,
@@ -31,10 +31,10 @@ from capitulation.data.panel import (
 from capitulation.errors import DataError
 
 HEADER_BYTES, MEDIAN_BLOCKS, MOST_AHEAD_SECONDS = 80, 11, 7200
-RETARGET_SECONDS = RETARGET_BLOCKS * TARGET_BLOCK_SECONDS
 FIELDS = struct.Struct("<4x32s32xII4x")  # hash of the one before, time, bits
 RECORD = np.dtype([("before", "V68"), ("time", "<u4"), ("bits", "<u4"), ("nonce", "<u4")])
-CLOCKS = {"median_time_past": "clock", "header_time": "time"}
+CLOCKS = {"median_time_past": "clock", "header_time": "time"}  # what may say of which day a block is, and its column
+BLOCK_CLOCKS = tuple(CLOCKS)
 Bytes = bytes | bytearray | memoryview
 
 

@@ -16,22 +16,13 @@ from urllib.parse import urlsplit
 import pandas as pd
 
 from capitulation.data import mempool, sources
-from capitulation.data.checks import LANDMARK_FACTOR, LANDMARK_YEARS, usual
+from capitulation.data.checks import usual, usual_factor
 from capitulation.data.headers import MAIN, block_hash
-from capitulation.data.market import MEMPOOL_URL, NOBODY, NODE_URL, utc_now
+from capitulation.data.market import utc_now
+from capitulation.data.node import NODE_URL
 from capitulation.data.panel import BLOCKS_PER_DAY, DAY, FIRST_DAY, HASHES_PER_EXAHASH, subsidy_btc
 from capitulation.data.panel import UNITS as PANEL_UNITS
-from capitulation.data.reading import (
-    by_day,
-    load_json,
-    midnights,
-    numbers,
-    read_text,
-    records,
-    stamped,
-    table_from_csv,
-    times,
-)
+from capitulation.data.reading import load_json, numbers, records, stamped
 from capitulation.data.snapshots import Answer, FetchError, Get, Progress, base_url, fetch_answer
 from capitulation.errors import DataError, one_line
 
@@ -106,15 +97,15 @@ def _asked(fetch: Callable[[Get], object]) -> list[Question]:
 def _paths() -> Iterator[tuple]:
     """Source, judge of the answer (words, or `DataError`), ways to ask; words alone of a source that is not asked."""
     [(url, query, secrets)] = _asked(sources.fetch_coinmetrics)
-    yield "coinmetrics", partial(_metrics, sources.API), (url, query, secrets)
+    yield "coinmetrics", partial(_metrics, "page-01.json"), (url, query, secrets)
     catalog, asset = url.replace("/timeseries/", "/catalog-v2/"), {"assets": "btc", "metrics": ",".join(METRICS)}
     yield "coinmetrics", _catalog, (catalog, asset, secrets)
     yield "coinmetrics", partial(_metrics, sources.CSV_FILE), *_asked(sources.fetch_coinmetrics_csv)
     for chart, question in zip(sources.CHARTS, _asked(sources.fetch_blockchain_com), strict=True):
         yield "blockchain_com", partial(_chart, chart), question
 
-    if os.environ.get(MEMPOOL_URL, "").lower() == NOBODY:
-        yield "mempool_space", f"{MEMPOOL_URL} is {NOBODY}"
+    if mempool.unwanted():
+        yield "mempool_space", f"{mempool.MEMPOOL_URL} is {mempool.NOBODY}"
     else:
         hashes, steps, prices, fees = _asked(mempool.fetch_mempool_space)
         yield "mempool_space", _hash_rate, hashes, (hashes[0].removesuffix("/all"), {}, {})  # the second: BRK
@@ -148,7 +139,7 @@ def _newest(column: str, values: pd.Series, late: int = LATE_DAYS, first: str = 
         expected = usual("price_usd", at).iloc[0] * subsidy_btc(blocks) * BLOCKS_PER_DAY
     else:
         expected = {"block_count": BLOCKS_PER_DAY, "fees_btc": FEES_BTC}.get(column) or usual(column, at).iloc[0]
-    limit = LANDMARK_FACTOR * 2.0 ** max(day.year - LANDMARK_YEARS[1], 0)
+    limit = usual_factor(at)[0]
     unit = "BTC a block" if column == "fees_btc" else PANEL_UNITS[column]
     said = f"{value:{',.0f' if value >= 1000 else '.3g'}} {unit}"
     if not expected / limit < value < expected * limit:
@@ -156,14 +147,9 @@ def _newest(column: str, values: pd.Series, late: int = LATE_DAYS, first: str = 
     return f"{first or f'{len(known):,} days'} to {day:%Y-%m-%d}, {said}"
 
 
-def _metrics(what: str, body: bytes) -> str:
+def _metrics(file: str, body: bytes) -> str:
     """Coin Metrics' table, from the API or as CSV."""
-    text = records(body, "data", what) if what == sources.API else table_from_csv(read_text(body, what), what)[0]
-    text = text.loc[:, ~text.columns.duplicated()]
-    table = numbers(text, METRICS, what)
-    if "time" not in text:
-        raise DataError(f"{what}: the column time is missing; it may have been renamed")
-    table = by_day(midnights(times(text["time"], f"{what}: time"), what), table, what)
+    table = sources.coinmetrics_metrics({file: body}, METRICS, ())
     for column, values in (
         ("block_count", table["BlkCnt"]),
         ("price_usd", table["PriceUSD"]),

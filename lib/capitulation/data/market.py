@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from capitulation.data import checks, headers, snapshots
+from capitulation.data import checks, headers, mempool, snapshots
 from capitulation.data.files import read_data, words
-from capitulation.data.node import whole_chain
+from capitulation.data.headers import BLOCK_CLOCKS
+from capitulation.data.node import NODE_URL, whole_chain
 from capitulation.data.panel import (
-    BLOCK_CLOCKS,
     DAY,
     FIRST_DAY,
     PANEL_COLUMNS,
@@ -39,7 +39,6 @@ from capitulation.paths import write_json, write_whole
 PANEL_FILE, MARKET_FILE, BLOCKS_FILE = "panel.csv", "market.json", "blocks.csv"
 STALE_DAYS = 2  # beyond max_age_days: data that end earlier are old
 LICENCES = ("any", "commercial")
-NODE_URL, MEMPOOL_URL, NOBODY = "NODE_URL", "MEMPOOL_URL", "none"
 NO_SOURCE = "no source may be asked: LICENCE=commercial, MEMPOOL_URL=none, and NODE_URL is not set"
 
 
@@ -65,6 +64,11 @@ class Market:
     files: tuple[Mapping[str, Any], ...] = ()  # name, sha256, bytes (url, query) of each raw file
     others: tuple[str, ...] = ()  # the other providers' newest good snapshots, the second source first
     blocks: pd.DataFrame | None = None  # the last 2,017 blocks as `headers.blocks`, where the source has them
+
+    @property
+    def sources(self) -> str:
+        """Where the columns come from, by name: `coinmetrics`, `node + mempool_space`."""
+        return " + ".join(dict.fromkeys(origin["source"] for origin in self.origins)) or self.source
 
 
 class _Asked(NamedTuple):
@@ -201,18 +205,13 @@ def _as_known(market: Market, others: Iterable[Market], notes: list[str], asked:
 
 def preferred(licence: str = "any") -> list[str]:
     """The providers that `auto` may take, the first choice first: a node only where NODE_URL is set."""
-    left_out = {"node": not os.environ.get(NODE_URL), "mempool_space": _without_mempool()}
+    left_out = {"node": not os.environ.get(NODE_URL), "mempool_space": mempool.unwanted()}
     return [name for name in PROVIDERS if _real(name) and _allowed(name, licence) and not left_out.get(name)]
 
 
 def _allowed(name: str, licence: str) -> bool:
     """Whether a provider's data may be used under a `licence`."""
     return licence != "commercial" or all_terms()[name].commercial == "yes"
-
-
-def _without_mempool() -> bool:
-    """Whether the user wants nothing of the mempool API."""
-    return os.environ.get(MEMPOOL_URL, "").lower() == NOBODY
 
 
 def _real(name: str) -> bool:
@@ -234,8 +233,8 @@ def _dated(origins: Iterable[Mapping[str, Any]], panel: pd.DataFrame) -> tuple[M
         ends = panel[origin["columns"]].apply(pd.Series.last_valid_index).dropna()
         for day in sorted(set(ends), reverse=True):
             columns = [*ends.index[ends == day]]
-            what = {"what": ", ".join(map(words, columns)), "columns": columns}
-            rows.append({**what, **origin, **what, "as_of": f"{day:%Y-%m-%d}"})
+            what = ", ".join(map(words, columns))
+            rows.append({"what": what, **origin, "columns": columns, "as_of": f"{day:%Y-%m-%d}"})
     return tuple(rows)
 
 
@@ -301,7 +300,7 @@ def _whole(name: str, asked: _Asked, data: str | Path = "", columns: str | Mappi
         return market
     if data:
         return _priced(market, _from_file(data, columns, price_only=True))
-    if market.simulated or _without_mempool():
+    if market.simulated or mempool.unwanted():
         return market
     try:
         return _priced(market, _from_provider("mempool_space", asked))

@@ -6,6 +6,7 @@ fees per block. Blocks, heights and issuance are reckoned from these; their erro
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,6 @@ import pandas as pd
 from capitulation.data.panel import (
     BLOCKS_PER_DAY,
     FIRST_DAY,
-    HALVING_BLOCKS,
     HASHES_PER_DIFFICULTY,
     HASHES_PER_EXAHASH,
     LAST_DAY,
@@ -24,12 +24,13 @@ from capitulation.data.panel import (
     RETARGET_BLOCKS,
     SECONDS_PER_DAY,
     daily_panel,
-    subsidy_btc,
+    supply_btc,
 )
 from capitulation.data.reading import load_json, numbers, records, stamped
 from capitulation.data.snapshots import Answer, FetchError, Get, base_url
 from capitulation.errors import DataError
 
+MEMPOOL_URL, NOBODY = "MEMPOOL_URL", "none"  # the variable that has the address, and its value for no one
 HASH_RATE, ADJUSTMENTS, PRICES, FEES = "hashrate.json", "adjustments.json", "prices.json", "fees.json"
 OPTIONAL: dict[str, tuple[str, dict[str, str]]] = {  # what an instance may lack, as one without a price index does
     ADJUSTMENTS: ("mining/difficulty-adjustments", {}),
@@ -37,14 +38,20 @@ OPTIONAL: dict[str, tuple[str, dict[str, str]]] = {  # what an instance may lack
     FEES: ("mining/blocks/fees/all", {}),
 }
 HOURLY_SINCE = pd.Timestamp("2013-10-03")  # before: a week's close at Mt. Gox, stamped by the midnight that ends it
+NONE = pd.Series(dtype="float64", index=pd.DatetimeIndex([]).as_unit("us"))
 LATE = pd.Timedelta(hours=18)  # a price before that is not the day's end
 SPLIT, DRIFT = 4.0, (0.05, 100.0, 1e6)  # blocks^2: of a header's time; of a day, with odd, with missing hash rate
 ODD, AHEAD = 6.0, 36.0  # standard errors of an epoch's sum that are not luck; blocks after the last adjustment
 
 
+def unwanted() -> bool:
+    """Whether the user wants nothing of any instance: MEMPOOL_URL is none."""
+    return os.environ.get(MEMPOOL_URL, "").lower() == NOBODY
+
+
 def mempool_url() -> str:
     """Where the API is: MEMPOOL_URL, with or without /api or /api/v1 at its end, else mempool.space."""
-    return re.sub(r"(/api(/v1)?)?$", "/api/v1", str(base_url("MEMPOOL_URL", "https://mempool.space")), count=1)
+    return re.sub(r"(/api(/v1)?)?$", "/api/v1", str(base_url(MEMPOOL_URL, "https://mempool.space")), count=1)
 
 
 def fetch_mempool_space(get: Get) -> dict[str, Answer]:
@@ -77,8 +84,7 @@ def parse_mempool_space(files: Mapping[str, bytes]) -> pd.DataFrame:
     rate = daily_hash_rate(files.get(HASH_RATE, b""))
     table = reckon_blocks(rate, read_adjustments(files))
     count, height = table["block_count"], table["height"]
-    at_end = np.minimum(count, height % HALVING_BLOCKS + 1)  # blocks of the day with the subsidy of its last one
-    coins = at_end * subsidy_btc(height) + (count - at_end) * subsidy_btc(height - count + 1)
+    coins = supply_btc(height) - supply_btc(height - count)
     price, fees = day_end_prices(files.get(PRICES)), mean_fees(files.get(FEES)) * count
     given = {"hash_rate_ehs": rate / HASHES_PER_EXAHASH, "price_usd": price, "issuance_btc": coins, "fees_btc": fees}
     return daily_panel({**table, **given, "revenue_usd": (coins + fees) * price})
@@ -108,7 +114,7 @@ def day_end_prices(data: bytes | None) -> pd.Series:
     """
     rows = records(data, "prices", "mempool prices") if data else pd.DataFrame()
     if rows.empty:
-        return pd.Series(dtype="float64", index=pd.DatetimeIndex([]).as_unit("us"))
+        return NONE
     points = numbers(rows.mask(rows == -1), ("time", "USD"), "mempool prices")
     points = points[points["USD"] > 0].sort_values("time", kind="stable")
     times = moments(points["time"], "mempool prices: time")
@@ -121,7 +127,7 @@ def mean_fees(data: bytes | None) -> pd.Series:
     """Mean fees of the blocks of each UTC day that is listed (BTC), of records {timestamp, avgFees in satoshis}."""
     rows = pd.DataFrame(_rows(data, dict, "mempool fees"), dtype=object)
     if rows.empty:
-        return pd.Series(dtype="float64", index=pd.DatetimeIndex([]).as_unit("us"))
+        return NONE
     points = numbers(rows, ("timestamp", "avgFees"), "mempool fees")
     days = moments(points["timestamp"], "mempool fees: timestamp").dt.normalize()
     return points["avgFees"].groupby(days).mean() / 1e8

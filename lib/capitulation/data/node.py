@@ -23,6 +23,7 @@ from capitulation.data.snapshots import (
 )
 from capitulation.errors import DataError, one_line
 
+NODE_URL = "NODE_URL"  # the variable that has its address
 CHAININFO, PART = "chaininfo.json", re.compile(r"headers-(\d{7,})\.bin")
 BATCH, DEEPEST, MOST_BLOCKS = 2000, 2016, 10_000_000  # per request; of a reorganisation; a chain has them in 2199
 
@@ -34,7 +35,7 @@ def fetch_node(get: Get, chain: Chain = MAIN, provider: str = "node") -> dict[st
     `DataError`: another chain, a rule of the protocol broken, or a chain of less work than the stored one (a node that
     is still syncing) or that left it over 2,016 blocks ago. `FetchError`: no node answers.
     """
-    url = base_url("NODE_URL", "http://127.0.0.1:8332")
+    url = base_url(NODE_URL, "http://127.0.0.1:8332")
     try:
         answers = {CHAININFO: get(f"{url}/rest/chaininfo.json")}
     except FetchError as error:

@@ -34,7 +34,7 @@ FIRST_DAY, LAST_DAY = pd.Timestamp("2009-01-03"), pd.Timestamp("2200-01-01")
 DAY = pd.Timedelta(days=1)
 RETARGET_BLOCKS, BLOCKS_PER_DAY = 2016, 144.0  # of the protocol: an epoch of difficulty, and the aim
 TARGET_BLOCK_SECONDS, MAX_RETARGET_FACTOR = 600, 4
-BLOCK_CLOCKS = ("median_time_past", "header_time")  # what may say of which day a block is
+RETARGET_SECONDS = RETARGET_BLOCKS * TARGET_BLOCK_SECONDS
 HALVING_BLOCKS, MAX_HALVINGS = 210_000, 64
 SECONDS_PER_DAY, HASHES_PER_DIFFICULTY, HASHES_PER_EXAHASH = 86_400, 2**32, 1e18
 
@@ -49,6 +49,14 @@ def subsidy_btc(height: float | np.ndarray) -> Any:
     heights = np.asarray(height, dtype="float64")
     halved = np.clip(np.nan_to_num(heights // HALVING_BLOCKS), 0, MAX_HALVINGS - 1).astype("int64")
     return np.where(np.isnan(heights), np.nan, (50 * 10**8 >> halved) / 10**8)[()]
+
+
+def supply_btc(height: np.ndarray) -> np.ndarray:
+    """Coins of all blocks up to those at `height` (BTC), the first one's counted; exact, missing as given."""
+    rates = subsidy_btc(HALVING_BLOCKS * np.arange(MAX_HALVINGS))
+    born, era = np.append(0.0, np.cumsum(rates[:-1] * HALVING_BLOCKS)), np.nan_to_num(height // HALVING_BLOCKS)
+    era = era.clip(0, MAX_HALVINGS - 1).astype("int64")
+    return born[era] + rates[era] * (height - era * HALVING_BLOCKS + 1)
 
 
 def validate_panel(panel: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ from capitulation.data.reading import (
 from capitulation.data.snapshots import Answer, Get, base_url
 from capitulation.errors import DataError, InputError
 from capitulation.paths import reference_folder
+
+COMMERCIAL = {"yes": "yes", "no": "no", "ask": "to be asked"}
 
 
 class Terms(NamedTuple):
@@ -97,22 +99,29 @@ OPTIONAL = {"IssTotNtv": "issuance_btc", "IssTotUSD": "issuance_usd", "FeeTotNtv
 OPTIONAL |= {"DiffMean": "difficulty"}
 
 
-def coinmetrics_panel(text: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The panel in a table of Coin Metrics' daily metrics; days without a block have no hash rate and no difficulty."""
+def coinmetrics_metrics(
+    files: Mapping[str, bytes], required: Iterable[str] = REQUIRED, optional: Iterable[str] = OPTIONAL
+) -> pd.DataFrame:
+    """Coin Metrics' metrics by day, in its public CSV (`btc.csv`) or its API's pages (`page-*.json`, numbers as text).
+
+    `DataError` without one of the `required`; of the `optional` those that are there.
+    """
+    if CSV_FILE in files:
+        what, text = CSV_FILE, table_from_csv(read_text(files[CSV_FILE], CSV_FILE), CSV_FILE)[0]
+        text = text.loc[:, ~text.columns.duplicated()]
+    else:
+        pages = [files[name] for name in sorted(files) if re.fullmatch(r"page-\d+\.json", name)]
+        tables = [records(page, "data", API) for page in pages]
+        what, text = API, pd.concat([pd.DataFrame(), *tables], ignore_index=True)
     if "time" not in text:
-        raise DataError(f"{what}: the column time is missing")
-    table = numbers(text, REQUIRED, what, OPTIONAL).rename(columns=REQUIRED | OPTIONAL)
-    return assemble(by_day(midnights(times(text["time"], f"{what}: time"), what), table, what), 12)
+        raise DataError(f"{what}: the column time is missing; it may have been renamed")
+    table = numbers(text, [*required], what, [*optional])
+    return by_day(midnights(times(text["time"], f"{what}: time"), what), table, what)
 
 
 def parse_coinmetrics(files: Mapping[str, bytes]) -> pd.DataFrame:
-    """The panel in the public CSV (`btc.csv`), or in the API's pages (`page-*.json`), whose numbers come as text."""
-    if CSV_FILE in files:
-        table = table_from_csv(read_text(files[CSV_FILE], CSV_FILE), CSV_FILE)[0]
-        return coinmetrics_panel(table.loc[:, ~table.columns.duplicated()], CSV_FILE)
-    pages = [files[name] for name in sorted(files) if re.fullmatch(r"page-\d+\.json", name)]
-    tables = [records(page, "data", API) for page in pages]
-    return coinmetrics_panel(pd.concat([pd.DataFrame(), *tables], ignore_index=True), API)
+    """The panel in Coin Metrics' answers; days without a block have no hash rate and no difficulty."""
+    return assemble(coinmetrics_metrics(files).rename(columns=REQUIRED | OPTIONAL), 12)
 
 
 def fetch_coinmetrics(get: Get) -> dict[str, Answer]:

@@ -163,9 +163,7 @@ def reproduce(run: str, options: Options = Options(), progress: Progress = print
     folder, facts = open_report(run)
     params = make_params(facts["parameters"], where=f"reports/{run}/run.json")
     market, origin = _market_then(folder, facts["market"], params, progress)
-    notebooks = driver.find_notebooks(notebooks_folder(), params.pages)
-    if market.panel["price_usd"].isna().all():
-        notebooks = [notebook for notebook in notebooks if not notebook.priced]
+    notebooks = driver.can_run(driver.find_notebooks(notebooks_folder(), params.pages), market)
     work = driver.Work(run, params, facts["own"], market, notebooks)
     record = driver.new_record(work)
     with driver.staging_folder(run, progress) as staging:

@@ -27,6 +27,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from capitulation.data.sources import COMMERCIAL
 from capitulation.mining.rules import RULES
 from capitulation.params import Params
 from capitulation.report.tables import format_cell, in_scroller, keep_units
@@ -195,7 +196,7 @@ def _number_headings(body: str, prefix: str) -> tuple[str, list[dict[str, Any]]]
 PAGES = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS, "between": between}
+PAGES.globals |= {"rules": RULES, "anchors": ANCHOR_WORDS, "between": between, "commercial": COMMERCIAL}
 for _name, _file in (("style", "style.css"), ("script", "page.js")):
     PAGES.globals[_name] = (TEMPLATES / _file).read_text(encoding="utf-8")
 PAGES.filters |= {

@@ -294,8 +294,8 @@ def make_report(
     if not market.simulated and run.lower() == SIMULATED_RUN:
         raise InputError(f"RUN={run}: reserved for simulated markets, this run has real data; choose another RUN")
     run = SIMULATED_RUN if market.simulated else run
-    if market.panel["price_usd"].isna().all():
-        market, notebooks = without_price(market, notebooks, params, progress)
+    if len(usable := can_run(notebooks, market)) < len(notebooks):
+        market, notebooks = without_price(market, notebooks, usable, params, progress), usable
     elif any("horizons_days" in notebook.declared for notebook in notebooks):
         check_sample(market, params)
     work, folder = Work(run, params, dict(own or {}), market, notebooks), reports_folder() / run
@@ -321,33 +321,37 @@ def market_for(params: Params, progress: Progress = print, **more: Any) -> Marke
 
 
 def check_sample(market: Market, params: Params) -> None:  # type: ignore[valid-type]
-    """Refuse a run without a price in its sample: returns need one."""
+    """Refuse a run whose prices all lie outside its sample: returns need one."""
     price, last = market.panel["price_usd"].dropna(), f"{market.panel.index[-1]:%Y-%m-%d}"
-    if price[params.sample_start :].empty:
+    if len(price) and price[params.sample_start :].empty:
         known = f"prices are known from {price.index[0]:%Y-%m-%d} to {price.index[-1]:%Y-%m-%d}"
         remedy = f"choose an earlier sample_start (SET) or a later AS_OF; the data end on {last}"
         raise InputError(f"no day of the sample from sample_start={params.sample_start} on: {known}; {remedy}")
 
 
+def can_run(notebooks: Iterable[Notebook], market: Market) -> list[Notebook]:
+    """Those of the notebooks that have something to say of `market`: without any price the ones that need none."""
+    priced = market.panel["price_usd"].notna().any()
+    return [notebook for notebook in notebooks if priced or not notebook.priced]
+
+
 def without_price(
     market: Market,
-    notebooks: list[Notebook],
+    notebooks: Iterable[Notebook],
+    usable: Sequence[Notebook],
     params: Params,  # type: ignore[valid-type]
     progress: Progress,
-) -> tuple[Market, list[Notebook]]:
-    """The pages on the network alone, and the market with a note that says so; `InputError` where none is asked for."""
+) -> Market:
+    """The market with a note that only the `usable` pages are made; `InputError` where others were asked for."""
     others = ", ".join(notebook.name[:2] for notebook in notebooks if notebook.priced)
-    network = [notebook for notebook in notebooks if not notebook.priced]
-    if others and (params.pages or not network):
+    if params.pages or not usable:
         last, remedy = market.panel.index[-1], "choose SOURCE=auto, another DATA, a later AS_OF or other pages"
         raise InputError(
             f"source {market.source} has no price up to {last:%Y-%m-%d}, which pages {others} need; {remedy}"
         )
-    if others:
-        note = f"no price: the pages on the network alone, without those on returns ({others})"
-        progress(note)
-        market = replace(market, notes=(*market.notes, note))
-    return market, network
+    note = f"no price: the pages on the network alone, without those on returns ({others})"
+    progress(note)
+    return replace(market, notes=(*market.notes, note))
 
 
 def fill(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from capitulation.data.panel import PANEL_COLUMNS
+from capitulation.data.panel import PANEL_COLUMNS, RETARGET_SECONDS, supply_btc
 from capitulation.errors import InputError
 from capitulation.mining import difficulty as bitcoin
 from capitulation.mining.economics import KWH_PER_PH_DAY
@@ -26,7 +26,6 @@ GENESIS_DAY, FIRST_PRICE_DAY = "2009-01-03", "2010-07-18"
 HOBBYISTS_FROM, FEES_GROWN_BY, WET_SEASON_UNTIL = "2010-01-01", "2012-11-28", "2021-07-01"
 WET_SEASON_MIDDLE, DAYS_PER_YEAR, DAYS_PER_CALENDAR_YEAR = 227, 365.0, 365.25
 GIVEN_UP = 1e-4  # share switched on below which a generation of rigs is counted no more
-RETARGET_SECONDS = bitcoin.RETARGET_BLOCKS * bitcoin.TARGET_BLOCK_SECONDS
 EASIEST_TARGET = 0xFFFF << 208  # of difficulty 1; any other difficulty is this over its target
 STREAMS = ("returns", "volatility", "supply", "outages", "events", "fees", "blocks")
 """Kinds of chance, each with its own stream of random numbers, so that changing one leaves the others as they were."""
@@ -241,15 +240,6 @@ class Chain:
         return self.height - before, work
 
 
-def _issuance_btc(height: np.ndarray) -> np.ndarray:
-    """Coins issued on each day (BTC), given the last height of each day: exact on days that hold a halving."""
-    size = bitcoin.HALVING_BLOCKS
-    rates = bitcoin.subsidy_btc(size * np.arange(int(height[-1]) // size + 1))
-    born = np.concatenate([[0.0], np.cumsum(rates[:-1] * size)])
-    era = (height // size).astype("int64")
-    return np.diff(born[era] + rates[era] * (height - era * size + 1), prepend=rates[0])
-
-
 class Simulation(NamedTuple):
     panel: pd.DataFrame  # as data.panel has it
     truth: pd.DataFrame  # a row per day: hash_rate_ehs without the luck of blocks, planted and all expected log drift
@@ -310,7 +300,8 @@ def simulate_market(
                 planted[max(begin, first + 1) : begin + EFFECT_DAYS] = effect / EFFECT_DAYS
     price, hash_rate, blocks, work = np.array(rows, dtype="float64").T.copy()
     height = np.cumsum(blocks)
-    issued, fees = _issuance_btc(height), shocks["fees"].to_numpy() * blocks
+    issued = np.diff(supply_btc(height), prepend=supply_btc(np.zeros(1)))  # the first block's coins are no day's
+    fees = shocks["fees"].to_numpy() * blocks
     difficulty = np.divide(work, blocks, out=np.full(days, nan), where=blocks > 0)
     columns = price, bitcoin.hash_rate_ehs(work, 1.0), blocks, difficulty, height, issued, fees, (issued + fees) * price
     index = pd.date_range(GENESIS_DAY, periods=days, freq="D", name="date")
