@@ -26,7 +26,7 @@ $(foreach name,RUN PARAMS SET AS_OF DATA SOURCE LICENCE NODE_URL MEMPOOL_URL JOB
 	$(eval override $(name) := $$(value $(name))))
 
 .PHONY: help setup environment report test test-slow fetch status watch register lab compare bundle reproduce check-data check-live \
-	calibrate bench screenshots docs lint format clean
+	calibrate open bench screenshots docs lint format clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ environment:
 
 report: $(STAMP) ## run every notebook and render reports/<run>/index.html (main job)
 	@$(CLI) report
+
+open: $(STAMP) ## open a report in the browser: RUN=name
+	@$(CLI) show
 
 test: $(STAMP) ## run the tests (real data are read from CAPITULATION_TEST_DATA, default ../shared/data)
 	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"

@@ -24,10 +24,9 @@ import capitulation as cap
 from capitulation.data.sources import COMMERCIAL, all_terms
 from capitulation.errors import CapitulationError, InputError, ReportError, one_line
 from capitulation.params import Params, make_params
-from capitulation.paths import project_root
-from capitulation.report.render import read_json, read_table
+from capitulation.paths import project_root, read_json
 from capitulation.report.run import open_report
-from capitulation.report.tables import codebook, html_table
+from capitulation.report.tables import codebook, html_table, read_table
 from capitulation.words import ANCHOR_WORDS, count, exactly
 
 ROWS_SHOWN, FIGURES_SHOWN = 15, 2
@@ -41,10 +40,16 @@ SHOTS = {  # name: page, what to scroll to, the window
     "page-phone": (RETURNS, "figure", {"viewport": PHONE, "device_scale_factor": 2}),
 }
 MAX_BYTES = 150_000
-HEADERS = {"horizon_days": "days", "n_events": "events", "n_clusters": "clusters", "hit_rate": "gains"}
-HEADERS |= {"base_hit_rate": "gains, any day", "median": "median", "base_median": "median, any day"}
-HEADERS |= {"n_effective": "effective", "excess_own_era": "excess, log", "ci_low_own_era": "from"}
-HEADERS |= {"ci_high_own_era": "to", "p_rotation_own_era": "p", "p_family_own_era": "p, all rules"}
+COLUMNS = (
+    "horizon_days",
+    "n_events",
+    "n_clusters",
+    "n_effective",
+    "excess_own_era",
+    "ci_low_own_era",
+    "ci_high_own_era",
+)
+COLUMNS += ("p_rotation_own_era", "p_family_own_era", "median", "base_median", "hit_rate", "base_hit_rate")
 FORMATS = dict.fromkeys(("hit_rate", "base_hit_rate"), ".0%") | dict.fromkeys(("median", "base_median"), "+.1%")
 FORMATS |= dict.fromkeys(("excess_own_era", "ci_low_own_era", "ci_high_own_era"), "+.3f")
 FORMATS |= dict.fromkeys(("p_rotation_own_era", "p_family_own_era"), "p") | {"n_effective": ".1f"}
@@ -73,9 +78,25 @@ def table_of(page: str) -> str:
     head, *body = [cell.findall(row) for row in re.findall("<tr>(.*?)</tr>", page)]
     shown = [[words(inside) for _tag, _kind, inside in row] for row in (head, *body[:ROWS_SHOWN])]
     shown = table(shown[0], shown[1:], [place for place, found in enumerate(head) if 'class="num"' in found[1]])
-    caption = words(re.sub(r" <a .*?</a>", "", re.search("<caption>(.*?)</caption>", page, re.DOTALL)[1]))
+    parts = re.findall(
+        r"<(?:caption|summary)>(.*?)(?: <a .*?</a>| \([\d,]+ rows\))?</(?:caption|summary)>", page, re.DOTALL
+    )
+    caption = ". ".join(filter(None, map(words, parts)))
     left_out = f" The first {ROWS_SHOWN} of {len(body):,} rows." if len(body) > ROWS_SHOWN else ""
     return f"{shown}\n\n*{caption}{left_out}*" if caption or left_out else shown
+
+
+def cards_of(page: str) -> str:
+    """The cards of a page (HTML of `html_cards`) as a Markdown list: verdict, source, statement, what stands below."""
+    cards = []
+    for card in re.findall('<li class="card.*?</li>', page, re.DOTALL):
+        verdict, source = re.search(
+            '<span class="pill[^>]*>(.*?)</span> <span class="source">(.*?)</span>', card
+        ).groups()
+        said = re.search('<p class="said">(.*?)</p>', card)[1]
+        told = [f"{words(name)}: {words(value)}" for name, value in re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", card)]
+        cards.append(f"- **{words(verdict)}** {words(source)}: *{words(said)}* {'; '.join(told)}")
+    return "\n".join(cards)
 
 
 def replace_region(page: str, name: str, content: str) -> str:
@@ -107,8 +128,10 @@ def notebook_section(folder: Path, name: str, pictures: dict[Path, str]) -> str:
     parts, drawn = [f"## {text(title[1] if title else name)}"], 0
     for output in [output for cell in cells for output in cell.get("outputs", []) if "data" in output]:
         page, facts = "".join(output["data"].get("text/html", "")), output["metadata"].get("image/png", {})
-        if page.startswith('<div class="table-scroll"'):
+        if page.startswith(('<div class="table-scroll"', '<details class="long"')):
             parts.append(table_of(page))
+        elif page.startswith('<p class="cards-caption"'):
+            parts.append(cards_of(page))
         elif page.startswith("<p"):
             parts.append(words(page))
         elif "name" in facts and (drawn < FIGURES_SHOWN or facts["name"] == FIRST_FIGURE):
@@ -144,7 +167,7 @@ def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str
         return ""
     params, frame = make_params(record["parameters"]), read_table(folder, "forward_returns")
     keys = (frame["definition"] == params.primary_definition) & (frame["anchor"] == params.primary_anchor)
-    shown = frame.loc[keys, [name for name in HEADERS if name in frame]]
+    shown = frame.loc[keys, [name for name in COLUMNS if name in frame]]
     what = f"{cap.RULES[params.primary_definition].words} {ANCHOR_WORDS[params.primary_anchor]}"
     about = (
         f"{what} since {params.sample_start}, bought at the close {count(params.entry_lag_days, 'day')} later;"
@@ -157,7 +180,7 @@ def finding(folder: Path, record: Mapping[str, Any], pictures: Mapping[Path, str
     )
     picture = [f"![{alt}](docs/results/{path.name})" for path, alt in pictures.items() if path.stem == FIRST_FIGURE]
     parts = [f"**As of {told['as_of']}.** {text(' '.join(told['sentences']))}", *picture]
-    return "\n\n".join([*parts, table_of(html_table(shown, "", headers=HEADERS, formats=FORMATS)), about])
+    return "\n\n".join([*parts, table_of(html_table(shown, "", formats=FORMATS, name="forward_returns")), about])
 
 
 def parameters() -> str:
@@ -219,10 +242,17 @@ def codebook_page() -> str:
     ]
     for name, rows in codebook().groupby("table", sort=False):
         cells = [
-            (f"`{row.column}`", text(row.unit), text(row.description), "fixed" if row.contract == "yes" else "")
+            (
+                f"`{row.column}`",
+                text(row.heading),
+                text(row.unit),
+                text(row.description),
+                "fixed" * (row.contract == "yes"),
+            )
             for row in rows.itertuples()
         ]
-        parts += [f"### {name}" if "." in name else f"### {name}.csv", table(("column", "unit", "meaning", ""), cells)]
+        head = ("column", "on pages", "unit", "meaning", "")
+        parts += [f"### {name}" if "." in name else f"### {name}.csv", table(head, cells)]
     profile = 'Set in a profile (`make report PARAMS=file.yml`), or one by one (`make report SET="fast_days=20"`).'
     return "\n\n".join([*parts, "## Parameters", profile, parameters()])
 

@@ -1,5 +1,6 @@
 """Charts: whole and light, in words that follow what they were given, the same bytes each time, nothing left behind."""
 
+import base64
 import io
 import warnings
 from itertools import product
@@ -16,18 +17,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.dates import date2num
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from capitulation import figures
+from capitulation.data.market import Market
 from capitulation.figures import style
 from capitulation.mining.difficulty import adjustments
 from capitulation.mining.economics import economics, fleet, rigs_under_water
 from capitulation.mining.episodes import episodes
 from capitulation.mining.hashrate import hash_ribbons
+from capitulation.report.page import Page
 from capitulation.study.chance import rotation_test
 from capitulation.study.duration import survival_curve
 from capitulation.study.forecasts import reliability
-from capitulation.study.robustness import prequential
 from capitulation.study.trading import backtest
 
 PRIMARY, HOLD, OWN, POWER = "hash_ribbons_recovery_hold_90d", "buy_and_hold", "my own rule of thumb", 0.07
@@ -55,14 +58,24 @@ def words(figure):
     return tuple(text.replace("\n", " ").replace("\u00a0", " ") for text in (figure.get_suptitle(), figure.get_label()))
 
 
-def assert_whole(figure):
-    """Words without "nan", a light picture, and nothing drawn beyond the figure's edge."""
-    title, alt = words(figure)
-    assert type(figure) is Figure and alt.startswith(title) and len(alt) > len(title) + 30
-    assert not {"nan", "NaT", "None"} & set(f"{title} {alt}".replace(",", " ").split())
+def assert_inside(figure):
+    """A light picture, and nothing drawn beyond the figure's edge."""
     assert len(style.png_bytes(figure)) < 90_000
     box, (wide, high) = figure.get_tightbbox(FigureCanvasAgg(figure).get_renderer()), figure.get_size_inches()
     assert min(box.x0, box.y0, wide - box.x1, high - box.y1) > -0.02
+
+
+def assert_whole(figure):
+    """Words without "nan", a whole picture, and another for telephones: of one width, legible, saying the same."""
+    title, alt = words(figure)
+    assert type(figure) is Figure and alt.startswith(title) and len(alt) > len(title) + 30
+    assert not {"nan", "NaT", "None"} & set(f"{title} {alt}".replace(",", " ").split())
+    assert_inside(figure)
+    narrow = figure.narrow()
+    assert_inside(narrow)
+    assert (figure.get_figwidth(), narrow.get_figwidth()) == (7.6, 3.6) and words(narrow) == words(figure)
+    small = [text.get_text() for text in narrow.findobj(Text) if text.get_text() and text.get_fontsize() < 8.5]
+    assert not small  # 11 px at 96 px an inch
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +92,7 @@ def small(simulated_panel):
     table["same_as"] = ""
     own = found(panel)
     ends, curve = pd.DatetimeIndex(own["end"].dropna()[-16:]), survival_curve(own)
-    test, forecasts = rotation_test(after(price, ends, 90)[1], ends), prequential(panel, ends)
+    test = rotation_test(after(price, ends, 90)[1], ends)
     grid = pd.DataFrame({"fast_days": [10, 10, 30, 30], "slow_days": [45, 60] * 2, "excess_log": rng.normal(size=4)})
     grid["p_family"] = 0.5
     specifications = pd.concat([table.assign(sample_start=f"{year}-01-01", lag_days=1) for year in (2011, 2014)])
@@ -105,7 +118,7 @@ def nothing(small):
 
 
 NETWORK = {  # charts of a panel alone
-    "capitulations": lambda p: figures.capitulations(p, hash_ribbons(p), found(p), p.assign(low_ehs=1.0, high_ehs=2.0)),
+    "capitulations": lambda p: figures.capitulations(p, hash_ribbons(p), found(p)),
     "timeline": lambda p: timeline(p, {OWN: hash_ribbons(p)["inverted"]}),
     "economics": lambda p: figures.mining_economics(p, economics(p), fleet(p, POWER)),
     "rigs": lambda p: figures.rig_breakeven(rigs_under_water(p, POWER), POWER),
@@ -116,9 +129,10 @@ CHARTS = {name: lambda f, draw=draw: draw(f.panel) for name, draw in NETWORK.ite
     "paths": lambda f: figures.event_paths(f.panel, f.ends),
     "horizons": lambda f: figures.returns_by_horizon(f.panel, f.ends, horizons=(30, 90), notes={90: "n = 16\np = 0.2"}),
     "ledger": lambda f: figures.ledger(f.panel, f.own),
-    "null": lambda f: figures.null_distribution(f.test.null, f.test.excess),
+    "nulls": lambda f: figures.nulls(
+        {"this rule": (f.test.null, f.test.excess, "excess"), "none": (np.array([]), np.nan, "")}
+    ),
     "forest": lambda f: figures.forest(f.table),
-    "prequential": lambda f: figures.prequential(f.forecasts),
     "windows": lambda f: figures.window_grid(f.grid),
     "specifications": lambda f: figures.specification_curve(f.specifications),
     "equity": lambda f: figures.equity(f.curves, PRIMARY),
@@ -167,15 +181,14 @@ def test_panels_show_the_same_days_and_what_is_not_known_is_left_out(small):
 
 def test_words_hold_figures_computed_here(small):
     f, panel, at_90 = small, small.panel, small.table[small.table["horizon_days"] == 90]
-    p_90 = at_90[["p_rotation_own_era", "p_family_own_era"]].iloc[0].tolist()
+    p_90 = at_90.loc[at_90["anchor"] == "recovery", ["p_rotation_own_era", "p_family_own_era"]].iloc[0].tolist()
     h, money = panel["hash_rate_ehs"], panel["revenue_usd"] / panel["hash_rate_ehs"] / 1000
     own, (chosen, every) = f.own, after(f.price, f.ends, 90)
     graded = {grade: after(f.price, ends, 90)[0] for grade, ends in own.groupby("grade")["end"]}
     deep, gap = (own["depth_z"] < -3).sum(), 100 * (h.tail(30).mean() / h.tail(60).mean() - 1)
     change, rigs = adjustments(panel)["change"].dropna(), rigs_under_water(panel, POWER)["breakeven_usd_kwh"]
-    earlier = (chosen.index.to_numpy()[:, None] >= chosen.index + pd.Timedelta(days=91)).sum(axis=1)  # outcome known
     excess, framed = f.grid["excess_log"], f.grid["excess_log"].iloc[-1]  # 30 and 60 days stand last
-    at_least = (f.test.null >= f.test.excess - 1e-9).mean()
+    at_least, n = (f.test.null >= f.test.excess - 1e-9).mean(), len(every)
     fall, ends = 100 * (1 - f.curves / f.curves.cummax()).max(), f.curves.iloc[-1]
     likely, other = (f.odds.loc[(f.odds["probability"] >= 0.5) == high, "outcome"] for high in (True, False))
     expected = {
@@ -187,12 +200,11 @@ def test_words_hold_figures_computed_here(small):
         "survival": f"of {f.curve['n_at_risk'].iloc[0]} capitulations were over after",
         "paths": f"90 days after the median of {len(chosen)} events BTC stood at {simple(chosen.median())}",
         "horizons": f"90 days {simple(chosen.median())} against {simple(every.median())} (n = 16, p = 0.2)",
-        "null": f"{100 * at_least:.1f} % of {len(every):,} rotations of the calendar do at least as well",
-        "forest": f"none of 6 pairs of definition and signal can be told from chance: the best, Hash Ribbons "
-        f"(starts), has p = {p_90[0]:.3f} alone and p = {p_90[1]:.2f} among all",
+        "nulls": f"{100 * at_least:.1f} % of {n:,} rotations of the calendar do at least as well as the real one",
+        "forest": "Of 2 definitions none can be told from chance 90 days after its recoveries: the best, Hash Ribbons, "
+        f"has p = {p_90[0]:.2f} alone and p = {p_90[1]:.2f} once all 6 looks are counted",
         "ledger": f"BTC was higher 90 days after {(graded['real'] > 0).sum()} of {len(graded['real'])} recoveries from "
         "real capitulations, ",
-        "prequential": f"Over {sum(earlier >= 3)} signals, forecasts from earlier signals",
         "windows": f"above zero; 30/60 beats {100 * (excess < framed).mean():.0f} % of them",
         "specifications": f"{100 * (f.table['excess_log'] > 0).mean():.0f} % of 24 ways to ask the question",
         "equity": f"{fall[PRIMARY]:.0f} % down) and {ends[HOLD]:.3g} USD by holding (at worst {fall[HOLD]:.0f} %",
@@ -253,11 +265,32 @@ def test_own_events_and_rules_are_called_by_their_own_names(small):
     assert OWN in [name.get_text().replace("\n", " ") for name in CHARTS["forest"](small).axes[0].get_yticklabels()]
 
 
+def test_single_paths_are_the_real_ones_or_the_extremes(small):
+    months = {at: f"{at:%b %Y}" for at in small.ends}
+    last = {at: small.panel["price_usd"].shift(-1).get(at + pd.Timedelta(days=365), np.nan) for at in small.ends}
+    known = pd.Series({at: last[at] / small.panel["price_usd"].shift(-1)[at] for at in small.ends}).dropna()
+    extremes = known.sort_values().index[[0, 1, -2, -1]]
+    real = known.index[3:5]
+    grades = pd.Series(["real" if at in real else "noise-like" for at in small.ends], small.ends)
+    for options, days in (({}, extremes), ({"grades": grades}, real), ({"grades": grades[:0]}, extremes)):
+        named = {text.get_text() for text in figures.event_paths(small.panel, small.ends, **options).axes[0].texts}
+        assert named == {"median event", "median day", *(months[at] for at in days)}
+
+
+def test_page_carries_a_narrow_picture_of_figures_that_can_draw_one(small, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr("capitulation.report.page.display", lambda data, raw, metadata: shown.append((data, metadata)))
+    figure, foreign = CHARTS["ledger"](small), Figure()
+    foreign.subplots().plot([1, 2])
+    for folder, simulated, drawn in ((tmp_path, False, figure), (tmp_path, True, figure), (None, False, figure)):
+        Page(Market(small.panel, "test", simulated), {}, {}, {}, {}, folder=folder).figure(drawn, "ledger", "Caption.")
+    Page(Market(small.panel, "test", False), {}, {}, {}, {}, folder=tmp_path).figure(foreign, "own", "Caption.")
+    narrow = [metadata["image/png"].get("narrow") for _, metadata in shown]
+    assert narrow[2:] == [None, None] and base64.b64decode(narrow[0]) == style.png_bytes(figure.narrow())
+    assert base64.b64decode(narrow[1]) == style.png_bytes(style.watermark(figure.narrow()))
+
+
 def test_verdicts_follow_the_numbers(small):
-    rows = small.forecasts.dropna()
-    for forecast, baseline, verdict in ((9.0, 0.01, "no less"), (0.01, 9.0, "less than")):
-        made = rows.assign(forecast=rows["outcome"] + forecast, baseline=rows["outcome"] + baseline)
-        assert f"missed by {verdict}" in words(figures.prequential(made))[0]
     for z, side in ((1.9, "within"), (-2.1, "beyond")):
         ribbon = hash_ribbons(small.panel).assign(gap_z=z)
         assert f"{side} block luck" in words(figures.capitulations(small.panel, ribbon, small.own))[0]
@@ -269,10 +302,10 @@ def test_verdicts_follow_the_numbers(small):
     same = dict.fromkeys(["excess_own_era", "ci_low_own_era", "ci_high_own_era"], 0.0)
     with warnings.catch_warnings(action="error"):
         figures.forest(small.table.assign(**same))
-    assert "at least one of 6 pairs" in words(figures.forest(small.table.assign(p_family_own_era=0.01)))[0]
+    assert "at least one stands out" in words(figures.forest(small.table.assign(p_family_own_era=0.01)))[0]
     last = "one of 7 looks, p = 0.3 once all are counted"
     for figure in (
-        figures.null_distribution(small.test.null, small.test.excess, verdict=last),
+        figures.nulls({"this rule": (small.test.null, small.test.excess, "excess")}, verdict=last),
         figures.returns_by_horizon(small.panel, small.ends, verdict=last),
         figures.ledger(small.panel, small.own, verdict=last),
     ):
@@ -284,7 +317,9 @@ def test_two_rules_that_are_one_are_one_row(small):
     twin["same_as"] = "hash_ribbons"
     figure = figures.forest(pd.concat([small.table, twin]))
     names = [name.get_text().replace("\n", " ") for name in figure.axes[0].get_yticklabels()]
-    assert sorted(names) == sorted(["Hash Ribbons = 30-day hash-rate growth", OWN]) and "of 6 pairs" in words(figure)[0]
+    assert (
+        sorted(names) == sorted(["Hash Ribbons = 30-day hash-rate growth", OWN]) and "all 6 looks" in words(figure)[0]
+    )
     inverted, never = hash_ribbons(small.panel)["inverted"], small.panel["price_usd"] < 0
     states = {"hash_ribbons": inverted, "hash_rate_growth_30d": inverted, "puell_multiple": never}
     figure = timeline(small.panel, states | {OWN: inverted.mask(inverted.notna())})
@@ -303,7 +338,7 @@ def test_ledger_counts_by_grade_and_marks_what_is_not_known():
     title, alt = words(figure := figures.ledger(panel, ends, days=30))
     assert title.startswith("BTC was higher 30 days after 1 of 2 recoveries from real capitulations and 1 of 2 from ")
     assert f"2015-01-01 real {simple(30 * np.log(1.01))}" in alt and alt.endswith("what followed on 2017-09-17.")
-    assert "not known" in [text.get_text() for text in figure.axes[0].texts]
+    assert "not known yet" in [text.get_text() for text in figure.axes[0].texts]
     shapes = {
         (line.get_marker(), line.get_markerfacecolor()) for line in figure.axes[0].lines if line.get_marker() in "Ddo"
     }

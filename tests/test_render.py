@@ -58,7 +58,7 @@ def outputs_of(text):
 
 @given(st.one_of(st.sampled_from(HOSTILE), st.lists(st.sampled_from(PIECES), max_size=8).map("".join)))
 def test_hostile_text_is_shown_not_obeyed(text):
-    page = render.fill("cells.html.j2", cells=cells_of([text], outputs_of(text)))
+    page = render.fill("cells.html.j2", cells=cells_of([text], outputs_of(text)), code=True)
     assert not ACTIVE.search(page), page
 
 
@@ -136,9 +136,11 @@ def written(tmp_path, page, **changes):
     origin |= {"commercial": "ask", **changes}
     market = {"simulated": False, "retrieved_at": "", "age_days": None, "notes": [], "origins": [origin]}
     market |= {"first_day": "2014-01-01", "last_day": "2014-12-31"} | changes
-    facts = {"run": "t", "market": market, "changed": {"fast_days": 20}, "tables": {"a.csv": "0"}}
+    since = [changes.get("source", "x")]
+    facts = {"run": "t", "market": market, "changed": {"fast_days": 20}, "tables": {"a.csv": "0"}, "since": since}
     render.write_pages(tmp_path, [page], facts, make_params({"fast_days": 20}))
-    return [(tmp_path / name).read_text() for name in ("index.html", "report.html", f"{page.name}.html")]
+    names = ("index.html", "report.html", "appendix.html", f"{page.name}.html")
+    return [(tmp_path / name).read_text() for name in names]
 
 
 def assert_harmless(text):
@@ -188,13 +190,70 @@ def test_the_foot_has_one_line_per_source_and_says_its_licence_once(tmp_path):
 
 
 def test_the_whole_report_has_one_first_heading_and_unique_ids(tmp_path):
-    _index, whole, _page = written(tmp_path, rendered(tmp_path, "# T", "# x\n\n## A\n\n### B"))
+    _index, _report, whole, _page = written(tmp_path, rendered(tmp_path, "# T", "# x\n\n## A\n\n### B"))
     ids = re.findall(r'\sid="([^"]+)"', whole)
     assert whole.count("<h1") == 1 and '<h3 id="s20-a">' in whole and len(ids) == len(set(ids))
 
 
+def tagged(tmp_path, *cells):
+    """A notebook whose cells (text, tag) are Markdown; one that shows a table and a finding, tagged as the last."""
+    table = tables.html_table(pd.DataFrame({"n": [1]}), "A table", name="claims")
+    shown = [f'<p class="finding">stated</p>{table}']
+    outputs = [{"output_type": "display_data", "metadata": {}, "data": {"text/html": shown}}]
+    made = [
+        {"cell_type": "markdown", "metadata": {"tags": [tag] if tag else []}, "source": text} for text, tag in cells
+    ]
+    code = {"cell_type": "code", "metadata": {"tags": [cells[-1][1]]}, "source": "secret = 1", "outputs": outputs}
+    path = tmp_path / "30-a-b.ipynb"
+    path.write_text(json.dumps({"cells": [*made, code], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return render.render_notebook(path)
+
+
+def test_the_readers_report_is_made_of_tagged_cells_without_their_code(tmp_path):
+    first, second = list(render.PARTS)[:2]
+    page = tagged(tmp_path, ("# T", ""), ("## Aside", ""), ("## B\n\nlater", second), ("## A\n\n#### deep", first))
+    _index, report, appendix, own = written(tmp_path, page)
+    order = [
+        report.index(text) for text in (f'id="{first}"', ">A</h3>", ">deep</h4>", "A table", f'id="{second}"', "later")
+    ]
+    assert order == sorted(order) and "Aside" not in report and "secret" not in report and 'class="csv"' not in report
+    assert (
+        all("Aside" in text and "secret" in text for text in (appendix, own))
+        and "stated" not in report
+        and "stated" in own
+    )
+    for text in (report, appendix):
+        ids = re.findall(r'\sid="([^"]+)"', text)
+        assert len(ids) == len(set(ids)) and text.count("<h1") == 1
+
+
+def test_a_term_leads_to_the_glossary_where_it_first_stands():
+    terms = [{"term": "Gap", "also": "gap of means; gaps", "id": "term-gap"}, {"term": "p", "also": "", "id": "term-p"}]
+    body = '<h3>Gap</h3><p title="gap">A gapless <a href="x">gap</a>; gap of means &amp; gap, p-value and p.</p>'
+    page = f'<p>gap</p><section class="part">{body}</section><section class="glossary">gap p</section>'
+    linked = render.link_terms(page, terms)
+    assert re.findall(r'<a class="term" href="#([^"]+)">([^<]+)</a>', linked) == [
+        ("term-gap", "gap of means"),
+        ("term-p", "p"),
+    ]
+    assert re.sub(r'<a class="term"[^>]*>([^<]*)</a>', r"\1", linked) == page
+    assert render.link_terms(page, []) == page
+
+
+def test_every_table_and_every_term_is_told_in_a_line():
+    listed = dict(
+        render.listed_tables(f"{name}.csv" for name in tables.codebook()["table"].unique() if "." not in name)
+    )
+    assert [name for name, holds in listed.items() if not holds] == []
+    entries = render.glossary()
+    spelt = [name.strip().lower() for row in entries for name in (row["term"], *row["also"].split(";")) if name.strip()]
+    assert len(spelt) == len(set(spelt)) and all(row["meaning"].endswith(".") for row in entries)
+
+
 def test_the_first_page_tells_what_the_tables_say(tmp_path, simulated_panel):
-    assert not any(render.story(tmp_path, [], make_params()).values())
+    market = {"simulated": False, "last_day": "2014-12-31", "age_days": None}
+    told = render.story(tmp_path, [], {"market": market}, make_params())
+    assert not any(value for name, value in told.items() if name != "title")
     (tmp_path / "tables").mkdir()
     names = ("n_events", "n_effective", "median", "base_median", "excess_own_era", "ci_low_own_era", "ci_high_own_era")
     names += ("p_rotation_own_era", "p_family_own_era", "min_detectable_log", "same_as")
@@ -210,16 +269,17 @@ def test_the_first_page_tells_what_the_tables_say(tmp_path, simulated_panel):
     (tmp_path / "tables" / "forward_returns.csv").write_text("\n".join([head, *rows]))
     (tmp_path / "tables" / "claims.csv").write_text("id,verdict\n1,reproduced\n2,reproduced\n3,<b>x</b>\n")
     state = present_state(simulated_panel.tail(900)) | {"gap_history": [-0.02, None, 0.01, 0.03]}
-    (tmp_path / "headline.json").write_text('{"sentences": ["Up 5 % <b>.", "p = 0.18"]}')
     (tmp_path / "state.json").write_text(json.dumps(state))
     index = written(tmp_path, rendered(tmp_path, "# T"))[0]
-    assert "Up 5\u00a0% &lt;b&gt;." in index and "+0.09" in index and "&lt;b&gt;x&lt;/b&gt;" in index
-    heads = re.findall(r'<tr( class="primary")?><th scope="row">(.*?)</th>', index)
-    assert heads == [(' class="primary"', "Hash Ribbons = 30-day hash-rate growth"), ("", "Puell multiple")]
-    assert 'data-value="0.18">0.180</td>' in index and '<td class="num">–</td>' in index
+    assert "+0.09" in index and "&lt;b&gt;x&lt;/b&gt;" in index and f"{state['price_usd']:,.0f}" in index
+    heads = re.findall(r'<th scope="row">(.*?)</th>', index)
+    assert [("Hash Ribbons" in text, "Puell multiple" in text) for text in heads] == [(True, False), (False, True)]
+    assert 'data-value="0.18">0.180</td>' in index and "–</td>" in index
     zero, points = re.search(r'y2="([\d.]+)"/><polyline points="([^"]+)"', index).groups()
     heights = [float(point.split(",")[1]) for point in points.split()]
     assert heights == pytest.approx([36, 14.4, 0]) and float(zero) == pytest.approx(21.6)
+    summary = (tmp_path / "summary.txt").read_text().splitlines()
+    assert "2014-12-31" in summary[0] and len(summary) <= 10 and any("2 reproduced" in line for line in summary)
 
 
 @pytest.mark.parametrize("broken", ["\\frac{", "\\unknown{x}", "}{"])

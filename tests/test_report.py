@@ -15,7 +15,8 @@ import homes
 from capitulation.errors import DataError, InputError, ReportError
 from capitulation.params import make_params
 from capitulation.report import run
-from capitulation.report.compare import bundle, changed_values, compare_runs, matched_episodes, reproduce, revised_days
+from capitulation.report.changes import changed_values, matched_episodes, revised_days, turned_claims
+from capitulation.report.compare import bundle, compare_runs, reproduce
 from homes import OPEN, contents, report, small_market, small_panel, write_notebook
 
 
@@ -210,6 +211,31 @@ def test_a_simulated_market_goes_to_its_own_folder_with_a_banner_on_every_page(h
     assert all("Simulated market" in page.read_text() for page in folder.glob("*.html"))
 
 
+def test_a_new_report_opens_with_what_changed_since_the_last_one(home):
+    """State, episodes and claims as the notebooks write them, revised data; made again, the report keeps its words."""
+    source = f"{OPEN}import pandas as pd\nnow = page.panel['price_usd'].iloc[10] > 700\n"
+    source += "import capitulation as cap\nstate = cap.present_state(page.panel, horizons=[7])\n"
+    source += "page.save_json('state', state | {'ribbon_state': 'recovering' if now else 'capitulation'})\n"
+    claims = "{'id': [1], 'claim': ['It holds'], 'verdict': ['contradicted' if now else 'reproduced']}"
+    source += f"pd.DataFrame({claims}).to_csv(page.folder / 'tables' / 'claims.csv', index=False)"
+    source = source.replace("now =", "(page.folder / 'tables').mkdir()\nnow =", 1)
+    write_notebook(home, "10-a-b", "# A", source)
+
+    def since(**given):
+        folder = report("t", **given)
+        found = re.search('aria-labelledby="since">(.*?)</section>', (folder / "index.html").read_text(), re.DOTALL)
+        return re.sub("<[^>]*>", " ", found[1]) if found else ""
+
+    revised = small_panel()
+    revised.iloc[10, 0] *= 2
+    assert since() == ""
+    told = since(market=small_market(panel=revised))
+    assert all(text in told for text in ("capitulation", "recovering", "It holds", "contradicted", "2014-01-11"))
+    assert since(market=small_market(panel=revised), force=True) == told
+    again = since(market=small_market(panel=revised), params=make_params({"hold_days": 20}))
+    assert "hold_days" in again and "It holds" not in again
+
+
 # --- published reports ----------------------------------------------------------------------------------------------
 
 
@@ -233,8 +259,10 @@ def two(home):
 
 def test_a_comparison_tells_what_changed(two):
     page = compare_runs("a", "b").read_text()
-    assert "a and b differ: 1 parameter, 1 revised day, 1 episode moved, 1 table." in re.sub("<[^>]*>", "", page)
-    assert all(text in page for text in ("hold_days", "2014-01-11", "2014-02-01 to 2014-03-01"))
+    told = re.sub("<[^>]*>", "", re.search('<ul class="told">(.*?)</ul>', page, re.DOTALL)[1])
+    assert "hold_days 90 became 20" in told and "1 day" in told and "+100.000\u00a0%" in told
+    assert all(text in told for text in ("2014-01-11", "2014-02-01 to 2014-03-01", "2014-02-02 to 2014-03-01"))
+    assert page.count("<img") == 1 and "<td" in page
     assert "a and a hold the same figures." in compare_runs("a", "a").read_text()
     for names in (("a", "missing"), ("../a", "a"), ("a", "/etc")):
         with pytest.raises(InputError, match="RUN="):
@@ -275,7 +303,11 @@ def test_differences_of_frames():
     assert matched_episodes(old, new.iloc[:2])["change"].tolist() == ["moved", "vanished"]
     assert matched_episodes(old.iloc[:2], new)["change"].tolist() == ["moved", "appeared"]
     shown = changed_values({"a": 1, "b": 2.0, "c": 3}, {"a": 1, "b": 2.5})
-    assert shown.to_numpy().tolist() == [["b", "2", "2.5"], ["c", "3", "–"]]
+    assert shown.to_numpy().tolist() == [["b", "2", "2.5", "+0.5"], ["c", "3", "–", "–"]]
+    claims = pd.DataFrame({"id": [1, 2], "claim": ["A", "B"], "verdict": ["reproduced", "contradicted"]})
+    turned = turned_claims(claims, claims.assign(verdict="contradicted"))
+    assert turned.to_numpy().tolist() == [["A", "reproduced", "contradicted"]]
+    assert turned_claims(claims, claims.iloc[:0]).empty
 
 
 def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):
@@ -285,7 +317,8 @@ def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):
     (reports / ".a.zip-b.staging-7").mkdir()
     path = bundle("a")
     first = path.read_bytes()
-    names = ["a/report.html", "a/run.json", "a/tables/episodes.csv", "a/tables/sources.csv"]
+    names = [f"a/{page}.html" for page in ("10-sum-up", "appendix", "index", "report")]
+    names += ["a/run.json", "a/summary.txt", "a/tables/episodes.csv", "a/tables/sources.csv"]
     assert zipfile.ZipFile(path).namelist() == names
     assert bundle("a").read_bytes() == first
     assert {found.name for found in reports.glob(".a*")} == {".a.zip-b.staging-7"}

@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,7 @@ def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
     making, (params, own) = _making(options), _chosen(options)
     folder = make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say)
+    _say(f"to read or to e-mail: {folder / 'report.html'}; make open shows it")
     print(folder / "index.html", flush=True)
     try:
         write_down(folder.name)
@@ -193,6 +195,17 @@ def compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def show(options: argparse.Namespace) -> int:
+    """Open a report in the browser."""
+    folder, _record = open_report(options.run or DEFAULT_RUN)
+    page = (folder / "index.html").resolve()
+    print(page)
+    if not webbrowser.open(page.as_uri()):
+        _say("no browser was found that could open it")
+        return 1
+    return 0
+
+
 def bundle(options: argparse.Namespace) -> int:
     """A zip of a report with its tables."""
     from capitulation.report import compare as published
@@ -235,7 +248,7 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = (report, fetch, status, register, lab, compare, bundle, reproduce, check_data, check_live, calibrate)
+COMMANDS = (report, show, fetch, status, register, lab, compare, bundle, reproduce, check_data, check_live, calibrate)
 OPTIONS = {
     "run": "name of the report",
     "params": "profile: a YAML file, or a name in params/",

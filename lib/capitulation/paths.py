@@ -66,3 +66,8 @@ def write_json(target: Path, values: Any, default: Callable[[Any], Any] | None =
     """
     text = json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False, default=default)
     return write_whole(target, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON in `path`; {} where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -9,6 +9,7 @@ import pandas as pd
 
 ONE_ANCHOR = {"start": "start", "recovery": "recovery", "buy": "buy signal", "in_state": "day in the state"}
 ANCHOR_WORDS = {"start": "starts", "recovery": "recoveries", "buy": "buy signals", "in_state": "days in the state"}
+OF_CAPITULATIONS = {"start": "of", "recovery": "from", "buy": "after", "in_state": "of"}
 
 
 def _plain(value: float, digits: int, sign: bool) -> str:

@@ -11,11 +11,4 @@ from capitulation.figures.network import (
     rig_breakeven,
     survival,
 )
-from capitulation.figures.returns import (
-    event_paths,
-    forest,
-    ledger,
-    null_distribution,
-    prequential,
-    returns_by_horizon,
-)
+from capitulation.figures.returns import event_paths, forest, ledger, nulls, returns_by_horizon

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -33,10 +34,12 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
     axes.grid(visible=False)
     edges = table.columns.to_numpy(float), table.index.to_numpy(float)
     mesh = axes.pcolormesh(*edges, table, cmap="RdBu", vmin=-limit, vmax=limit, shading="nearest")
-    axes.set(xlabel="fast mean, days", ylabel="slow mean, days")
+    axes.set(xlabel="fast mean, days", ylabel="slow mean, days", title="dashes: below any day")
+    below = known[known["excess_log"] < 0]
+    axes.plot(below["fast_days"], below["slow_days"], "_", color=COLOURS["soft"], markersize=4, markeredgewidth=0.8)
     pair = fast_days, slow_days
     axes.plot(*pair, "s", markersize=11, markerfacecolor="none", markeredgewidth=1.8, color=COLOURS["ink"])
-    axes.annotate("{}/{}".format(*pair), pair, xytext=(9, 7), textcoords="offset points", weight="bold", fontsize=10)
+    axes.annotate("{}/{}".format(*pair), pair, xytext=(9, 7), textcoords="offset points", weight="bold")
     bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
     bar.outline.set_visible(False)
     bar.set_label(f"excess log return, {days} days")
@@ -59,27 +62,30 @@ def specification_curve(specifications: pd.DataFrame) -> Figure:
     rows = specifications.dropna(subset=["excess_log"]).sort_values("excess_log", kind="stable").reset_index(drop=True)
     if rows.empty:
         return empty("No specification has an event whose outcome is known")
-    words = {"horizon_days": "days held {}", "sample_start": "sample from {!s:.4}", "lag_days": "lag, days {}"}
+    words = {"anchor": "signal: {}", "horizon_days": "held {} days", "sample_start": "since {!s:.4}"}
+    words["lag_days"] = "bought {} days later"
     rank = {name: i for i, name in enumerate([*RULES, *ANCHOR_COLOURS])}
     labels, strips, groups = [], [], []
     edges = np.linspace(-0.5, len(rows) - 0.5, 61)
     in_bin = np.maximum(np.histogram(rows.index, edges)[0], 1)
-    for column in ("definition", "anchor", *words):
+    for column in ("definition", *words):
         values = sorted(rows[column].unique(), key=lambda name: (rank.get(name, len(rank)), name))
         for value in values if len(values) > 1 else ():
             made = rows[column] == value
             strips.append(np.histogram(rows.index[made], edges)[0] / in_bin / made.mean())
-            labels.append(words[column].format(value) if column in words else style.rule_words(value).replace("_", " "))
+            name = style.rule_words(value).replace("_", " ") if isinstance(value, str) else value
+            labels.append(words.get(column, "{}").format(name))
             groups.append(column)
     height, small = 0.165 * max(len(strips), 2), rows["p_rotation"] < LEVEL
     figure, (top, below) = new_figure(2, 1, height=3.4 + height, sharex=True, height_ratios=[2.4, height])
-    for chosen, colour in ((~small, "#a39e93"), (small, COLOURS["recovery"])):
-        top.plot(rows.loc[chosen, "excess_log"], ".", color=colour, markersize=2.5)
+    for chosen, colour, size in ((~small, "#a39e93", 2.5), (small, COLOURS["recovery"], 6)):
+        top.plot(rows.loc[chosen, "excess_log"], ".", color=colour, markersize=size)
     top.axhline(0, color=COLOURS["ink"], linewidth=0.8)
     top.set_ylabel("excess log return")
     top.tick_params(axis="x", length=0)
-    top.set_title(f"green: p below {LEVEL} if it were the only one asked", color=style.text_colour(COLOURS["recovery"]))
-    style.grid_along_x(below, labels, fontsize=8.5)
+    top.set_title(f"green, thick: p below {LEVEL} if it were the only one asked")
+    style.grid_along_x(below, labels)
+    below.tick_params(axis="y", labelsize="medium")
     below.grid(visible=False)
     if strips:
         look = {"cmap": "Blues", "vmin": 0, "vmax": 2, "edgecolors": "face", "linewidth": 0.1}
@@ -166,8 +172,7 @@ def rejection_rates(table: pd.DataFrame) -> Figure:
     rows = table.dropna(subset=names, how="all").reset_index(drop=True)
     if rows.empty:
         return empty(NOT_SIMULATED)
-    figure, axes = new_figure(height=1.5 + 0.46 * len(rows))
-    style.grid_along_x(axes, [textwrap.fill(name, 36) for name in rows["label"]], fontsize=10)
+    figure, axes = style.new_rows([textwrap.fill(name, 36) for name in rows["label"]], each=0.46, other=1.5)
     axes.axvspan(*ACCEPTED, color=COLOURS["baseline_shade"], linewidth=0, zorder=0)
     axes.axvline(LEVEL, **AT_LEVEL)
     for world, colour, marker, shift in (("stationary", "baseline", "s", -0.17), ("realistic", "hash_rate", "o", 0.17)):
@@ -201,20 +206,23 @@ def power(curve: pd.DataFrame, labels: Mapping[str, str], marks: Mapping[str, fl
     marks = {name: value for name, value in (marks or {}).items() if np.isfinite(value)}
     tests = sorted(rows["test"].unique(), key=list(labels).index)
     figure, axes = new_figure(height=4.8)
-    for test in tests:
+    for test, marker in zip(tests, cycle("osD^"), strict=False):
         own = rows[rows["test"] == test]
         null = own.loc[(own["effect_log"] == 0) & ~own["rate"].between(*ACCEPTED), "rate"]
         off = "".join(f" (off its level: {percent(rate, 1)} at no effect)" for rate in null)  # its curve flatters it
-        look = {"marker": "o", "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
-        axes.errorbar(own["effect_log"], own["rate"], yerr=1.96 * own["error"], label=labels[test] + off, **look)
+        look = {"marker": marker, "markersize": 4.5, "elinewidth": 1.2, "linewidth": 1.6}
+        axes.errorbar(
+            own["effect_log"], own["rate"], yerr=1.96 * own["error"], label=style.fitted(labels[test] + off), **look
+        )
     axes.axhline(LEVEL, **AT_LEVEL)
     reach = [-0.02, rows["effect_log"].max(), *marks.values()]
     title = f"dashed: {percent(LEVEL)}, found by chance alone"
     axes.set(xlim=(min(reach), 1.03 * max(reach)), ylim=(0, 1.02), title=title)
-    place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "xytext": (4, 0), "fontsize": 10}
+    place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points", "xytext": (4, 0)}
     for step, (name, value) in enumerate(marks.items()):
         axes.axvline(value, color=COLOURS["buy"], linewidth=1.3, linestyle=(0, (1, 2)))
         height = 0.95 - 0.08 * step if value < sum(axes.get_xlim()) / 2 else 0.12 + 0.08 * step  # off the curves
+        name = textwrap.fill(name, 9) if style.is_narrow() else name
         axes.annotate(name, (value, height), va="center", color=style.text_colour(COLOURS["buy"]), **place)
     style.log_return_axis(axes, "planted effect over the horizon", "x")
     style.percent_axis(axes, "share of markets in which it is found", sign=False)
@@ -240,9 +248,15 @@ def reliability(table: pd.DataFrame) -> Figure:
     kinds = list(table.groupby(["kind", "days"], sort=False))
     if not kinds:
         return empty("No odds have an outcome that is known")
-    figure, axes = new_figure(2, len(kinds), height=5.4, sharex=True, sharey="row", height_ratios=(4, 1), squeeze=False)
+    if style.is_narrow():  # one below the other
+        ratios = (4, 1) * len(kinds)
+        figure, stacked = new_figure(2 * len(kinds), height=1 + 3.6 * len(kinds), sharex=True, height_ratios=ratios)
+        axes = np.array([stacked[::2], stacked[1::2]])
+    else:
+        options = {"sharex": True, "sharey": "row", "squeeze": False}
+        figure, axes = new_figure(2, len(kinds), height=5.4, height_ratios=(4, 1), **options)
     look = {"color": COLOURS["hash_rate"], "edgecolors": "white", "linewidths": 0.8, "zorder": 3, "clip_on": False}
-    times = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center", "fontsize": 8.5}
+    times = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
     told, alts = [], []
     for ((kind, days), rows), upper, lower in zip(kinds, *axes, strict=True):
         n, held = rows["n"].sum(), rows["said"].between(rows["ci_low"], rows["ci_high"])
@@ -254,7 +268,7 @@ def reliability(table: pd.DataFrame) -> Figure:
             upper.scatter(own["said"], own["happened"], 25 + 110 * np.sqrt(own["n"] / n), marker=marker, **look)
         name = f"{kind} within {days} days"
         upper.set_title(
-            f"{name}\n{count(n, 'forecast')}: said {percent(said)}, happened {percent(happened)}", fontsize=10
+            f"{name}\n{count(n, 'forecast')}: said {percent(said)}, happened {percent(happened)}", size="medium"
         )
         lower.bar(rows["low"] + 0.05, rows["n"] / n, 0.09, color=COLOURS["baseline_shade"])
         for row in rows.itertuples():
@@ -270,8 +284,9 @@ def reliability(table: pd.DataFrame) -> Figure:
         each = ", ".join(f"{percent(row.said)}: {percent(row.happened)} of {row.n}" for row in rows.itertuples())
         alts.append(f"{name}, said and happened, {each}; on the diagonal within {held.sum()} of {len(rows)}")
     lower.set(xlim=(-0.01, 1.01), xticks=np.linspace(0, 1, 6))
-    lower.set_ylim(0, 1.3 * max(axis.dataLim.y1 for axis in axes[1]))
-    style.percent_axis(axes[0, 0], "happened", sign=False)
-    axes[0, 0].set_ylim(-0.02, 1.02)
-    axes[1, 0].set(ylabel="times", yticks=[])
+    top = 1.3 * max(axis.dataLim.y1 for axis in axes[1])
+    for upper, lower in axes.T if style.is_narrow() else axes[:, :1].T:
+        style.percent_axis(upper, "happened", sign=False)
+        upper.set_ylim(-0.02, 1.02)
+        lower.set(ylabel="times", yticks=[], ylim=(0, top))
     return finish(figure, f"It happened {'; '.join(told)}", f"{'. '.join(alts)} intervals.")

@@ -19,7 +19,7 @@ from capitulation.mining.difficulty import halving_days
 from capitulation.study.returns import SINCE
 from capitulation.words import count, day, exactly, percent
 
-DOT = {"markersize": 6, "zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+DOT = {"zorder": 5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 
 
 def _in_view(episodes: pd.DataFrame, first: pd.Timestamp, last: pd.Timestamp) -> pd.DataFrame:
@@ -48,24 +48,22 @@ def _fill_below(axes: Axes, line: pd.Series, level: pd.Series | float) -> str:
     return f"{percent(below.mean(), 1)} of days{f', last {day(line.index[below][-1])}' if below.any() else ''}"
 
 
-def _panels(panel: pd.DataFrame, days: pd.DatetimeIndex, at: str, **known: Any) -> tuple[Figure, dict[str, Axes]]:
-    """A panel by name for each of `known` that holds something, on one time axis; the first names the halvings."""
+def _panels(panel: pd.DataFrame, days: pd.DatetimeIndex, **known: Any) -> tuple[Figure, dict[str, Axes]]:
+    """A panel by name for each of `known` that holds something, on one time axis."""
     names = [name for name, one in known.items() if len(one)]
     figure, axes = new_figure(len(names), height=1.3 + 2.3 * len(names), sharex=True, squeeze=False)
     for axis in figure.axes:
-        style.date_axis(axis, days[0], days[-1], halving_days(panel), at if axis is figure.axes[0] else "")
+        style.date_axis(axis, days[0], days[-1], halving_days(panel))
     return figure, dict(zip(names, axes.ravel(), strict=True))
 
 
 @styled
-def capitulations(
-    panel: pd.DataFrame, ribbon: pd.DataFrame, episodes: pd.DataFrame, band: pd.DataFrame | None = None
-) -> Figure:
+def capitulations(panel: pd.DataFrame, ribbon: pd.DataFrame, episodes: pd.DataFrame) -> Figure:
     """Price, both means of hash rate and the gap between them on the days of `panel`, `episodes` of one rule shaded.
 
-    Price in USD with start, recovery and buy signal marked; the means in EH/s, around the fast one its `band` (columns
-    low_ehs, high_ehs); the gap over two standard errors of block luck, the deepest day of each episode marked by its
-    grade. For a part of the history, pass that part of the panel.
+    Price in USD with start, recovery and buy signal marked; the means in EH/s; the gap over two standard errors of
+    block luck, the deepest day of each episode marked by its grade. For a part of the history, pass that part of the
+    panel.
     """
     price, means = panel["price_usd"].dropna(), ribbon.reindex(panel.index)
     means = means[means["gap"].first_valid_index() : means["gap"].last_valid_index()]
@@ -80,7 +78,7 @@ def capitulations(
     since = f"since {found['start'].min().year}{drawn}, {deep} deeper than block luck explains{ongoing}"
     never = "No capitulation counts" if len(gap) else "Both means of hash rate are not known on any day"
     facts = [f"{count(len(found), 'capitulation')} {since}" if len(found) else never]
-    figure, at = _panels(panel, days, "bottom", price=price, means=gap, gap=gap)
+    figure, at = _panels(panel, days, price=price, means=gap, gap=gap)
     if len(price):
         _log_lines(at["price"], [(price, COLOURS["price"], f"{plain_number(price.iloc[-1])}\nUSD")], "BTC, USD")
         at["price"].margins(y=0.12)
@@ -97,22 +95,18 @@ def capitulations(
             told[-1] += f", rose during {rose} of {len(ended)} that are over and have a price at both ends"
     if len(gap):
         noise, low, now = 2 * means["gap_se"], gap.min(), percent(gap.iloc[-1], 1, sign=True)
-        if band is not None:
-            limits = band.reindex(means.index)
-            look = {"color": tint(COLOURS["fast"], 0.25), "label": "block luck of the fast mean"}
-            at["means"].fill_between(limits.index, limits["low_ehs"], limits["high_ehs"], **look)
         _log_lines(at["means"], [(means[mean], COLOURS[mean], mean) for mean in ("slow", "fast")], "means, EH/s")
         at["gap"].fill_between(means.index, -noise, noise, color=COLOURS["noise"], label="±2 SE of block luck")
         at["gap"].plot(means["gap"], color=COLOURS["hash_rate"], linewidth=1.0)
         at["gap"].axhline(0, color=COLOURS["ink"], linewidth=0.8)
         at["gap"].set_ylim(min(low * 1.15, -0.04), max(min(gap.max(), 0.3), 0.05) * 1.3)  # early booms are cut
         style.percent_axis(at["gap"], "gap: fast over slow")
-        for grade, colour in style.GRADE_COLOURS.items():
+        for grade in style.GRADE_MARKERS:
             rows = found[found["grade"] == grade]
             parts = [gap[a : b if pd.notna(b) else None] for a, b in zip(rows["start"], rows["end"], strict=True)]
             deepest = pd.DatetimeIndex([part.idxmin() for part in parts if len(part)])
-            look = {"color": colour, "label": f"{grade} ({len(rows)})", **DOT}
-            at["gap"].plot(deepest, gap[deepest], style.GRADE_MARKERS[grade], **look)
+            look = style.grade_look(grade, COLOURS["capitulation"]) | {"label": f"{grade} ({len(rows)})", "zorder": 5}
+            at["gap"].plot(deepest, gap[deepest], **look)
         shown = min(gap.iloc[-1], at["gap"].get_ylim()[1])
         style.mark_present(at["gap"], gap.index[-1], shown, now, COLOURS["hash_rate"])
         z = abs(means["gap_z"].iloc[-1])  # missing where no error is known
@@ -121,8 +115,11 @@ def capitulations(
         told.append(f"Gap {_span(gap.index)}, lowest {percent(low, 1)} on {day(gap.idxmin())}")
     for axes in figure.axes:
         style.shade_episodes(axes, found, days[-1], label="capitulation" if axes is figure.axes[0] else None)
+        for line in axes.lines if axes is not figure.axes[0] else ():
+            if line.get_label() == "halving":  # named once
+                line.set_label(None)
         if axes.get_legend_handles_labels()[0]:
-            style.legend_above(axes, handlelength=1.0, columnspacing=0.9, fontsize=10)
+            style.legend_above(axes)
     return finish(figure, "; ".join(facts), f"On one time axis, the days in capitulation shaded. {'. '.join(told)}.")
 
 
@@ -146,7 +143,7 @@ def survival(curve: pd.DataFrame, *, age: int | None = None, confidence: float =
     alt = f"Falling steps with a {exactly(confidence)} band; after 60 days {after} go on."
     if age:
         axes.axvline(age, color=COLOURS["ink"], linewidth=1.2, linestyle=(0, (3, 2)))
-        axes.text(age, 1.0, f" now: day {age} ", ha="right" if age > reach / 2 else "left", va="top", fontsize=10.5)
+        axes.text(age, 1.0, f" now: day {age} ", ha="right" if age > reach / 2 else "left", va="top")
         alt += f" A dashed line marks the present one, day {age}."
     return finish(figure, title, alt)
 
@@ -166,11 +163,9 @@ def definitions_timeline(
     bars = {name: shown[shown["definition"] == name] for name in states}
     labels = style.distinct({name: (*rows["start"], *rows["days"]) or name for name, rows in bars.items()})
     n = pd.Series({name: len(bars[name]) for name in labels if states[name].notna().any()})
-    figure, axes = new_figure(height=1.9 + 0.42 * max(len(labels), 2))
-    style.grid_along_x(axes, list(labels.values()))
+    figure, axes = style.new_rows(list(labels.values()), each=0.42, other=1.9)
     axes.grid(visible=False)
-    axes.set_ylim(top=-1.5)  # with room for the names of the halvings
-    notes = [(-0.9, "share\nof days", COLOURS["soft"])]
+    notes = [(axes.get_ylim()[1] - 0.45, "share\nof days", COLOURS["soft"])]
     for i, name in enumerate(labels):
         axes.axhline(i, color=COLOURS["faint"], linewidth=0.8, zorder=0)
         look = {"color": COLOURS["capitulation"], "linewidth": 0.4, "zorder": 1}
@@ -178,6 +173,7 @@ def definitions_timeline(
         notes.append((i, percent(float(states[name].astype(float).mean())), COLOURS["soft"]))
     style.date_axis(axes, first, last, halving_days(panel))
     style.label_ends(axes, notes)
+    axes.set_title("dotted: halvings of the miners' reward")
     now = states[list(labels)].iloc[-1].dropna()
     episodes_each = count(n.max(), "episode") if n.min() == n.max() else f"{n.min()} to {count(n.max(), 'episode')}"
     title = (
@@ -203,7 +199,7 @@ def mining_economics(panel: pd.DataFrame, money: pd.DataFrame, fleet: pd.DataFra
     days = earned.index.union(both.index).union(puell.index)
     if days.empty:
         return empty("No day has the revenue of miners, the power cost of a coin or a year of new coins")
-    figure, at = _panels(panel, days, "top", earned=earned, cost=both, puell=puell)
+    figure, at = _panels(panel, days, earned=earned, cost=both, puell=puell)
     facts, green = [], COLOURS["hashprice"]
     if len(earned):
         now, lowest = earned.iloc[-1], earned.min()
@@ -211,7 +207,9 @@ def mining_economics(panel: pd.DataFrame, money: pd.DataFrame, fleet: pd.DataFra
         above = f"{percent(times - 1)} above" if times < 10 else f"{plain_number(times)} times"
         above = f"{above} the lowest" if times > 1 else "the least"
         facts.append(f"a PH/s earns {plain_number(now)} USD a day, {above} since {earned.index[0].year}")
-        at["earned"].set_title(f"hashprice; lowest: {plain_number(lowest)} USD on {day(earned.idxmin())}")
+        at["earned"].set_title(
+            f"hashprice; lowest: {plain_number(lowest)} USD on {day(earned.idxmin())}; dotted: halvings"
+        )
         _log_lines(at["earned"], [(earned, green, plain_number(now))], "USD per PH/s")
     if len(both):
         facts.append(f"BTC costs {(both['price'] / both['cost']).iloc[-1]:.2f} times the power that makes it")
@@ -240,8 +238,7 @@ def rig_breakeven(rigs: pd.DataFrame, power_price: float) -> Figure:
     if rows.empty:
         return empty("Breakeven power prices are not known: no current rig on a day with revenue of miners")
     model, best = rows["model"], rows["breakeven_usd_kwh"].iloc[0]
-    figure, axes = new_figure(height=1.7 + 0.27 * len(rows))
-    style.grid_along_x(axes, list(model), fontsize=10)
+    figure, axes = style.new_rows(list(model), each=0.27)
     axes.set(xlim=(0, 1.06 * max(best, power_price)), xlabel="breakeven power price, USD/kWh")
     axes.axvline(power_price, color=COLOURS["ink"], linewidth=1.2, linestyle="--", label=f"{power_price:g} assumed")
     notes = []
@@ -249,7 +246,7 @@ def rig_breakeven(rigs: pd.DataFrame, power_price: float) -> Figure:
         paid, says = own["breakeven_usd_kwh"], "at a loss" if loses else "earn their power"
         colour, marker = COLOURS["capitulation" if loses else "hashprice"], "v" if loses else "o"
         axes.hlines(own.index, power_price, paid, color=tint(colour), linewidth=2.5)
-        look = {"color": colour, "label": f"{says} ({len(own)})", **DOT, "markersize": 8}
+        look = {"color": colour, "label": f"{says} ({len(own)})", **DOT, "markersize": 7}
         axes.plot(paid, own.index, marker, **look)
         notes += [(at, f"{value:.3f}", colour) for at, value in paid.items()]
     style.label_ends(axes, notes)
@@ -281,13 +278,13 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     at = streak.index[(streak >= 3) & (streak.shift(-1, fill_value=0) <= streak)]  # the last cut of each run
     runs = pd.DataFrame({"start": days[at - streak[at] + 1], "end": days[at] + fortnight, "cuts": streak[at]})
     style.shade_episodes(axes, runs, days[-1])
-    look = {"color": COLOURS["capitulation"], "ha": "center", "va": "bottom", "fontsize": 9.5}
+    look = {"color": COLOURS["capitulation"], "ha": "center", "va": "bottom"}
     for run, y in zip(runs.itertuples(), cycle((0.012, 0.06)), strict=False):  # numbers side by side would touch
         middle = run.start + (run.end - run.start) / 2
         axes.text(middle, y, run.cuts, transform=axes.get_xaxis_transform(), **look)
     style.label_ends(axes, [(shown.iloc[-1], percent(change.iloc[-1], 1, sign=True), colours[-1])])
     ends = f"; bars end at {percent(top, sign=True)}" if (change > top).any() else ""
-    axes.set_title(f"shaded, with their number: 3 and more cuts in a row{ends}")
+    axes.set_title(f"shaded, numbered: 3 and more cuts in a row; dotted: halvings{ends}")
     tail = ", never 3 in a row" if (change < 0).any() else ""
     if len(runs):
         tail = f"; the longest run of them, {runs['cuts'].max()}, ended on {day(days[runs['cuts'].idxmax()])}"

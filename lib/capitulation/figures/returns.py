@@ -3,25 +3,24 @@
 `anchor` (start, recovery, buy, in_state) gives colour and words, `days` is the horizon; missing values are not drawn.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from capitulation.figures import style
 from capitulation.figures.style import ANCHOR_COLOURS, COLOURS, as_percent, empty, finish, new_figure, styled
-from capitulation.mining.difficulty import era_of, halving_days
+from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import ANCHOR_COLUMNS, GRADES
 from capitulation.study import returns as study
 from capitulation.study.chance import LEVEL
 from capitulation.study.events import HORIZONS
-from capitulation.words import ANCHOR_WORDS, ONE_ANCHOR, count, day, p_text, percent, signed
-
-OF_CAPITULATIONS = {"start": "of", "recovery": "from", "buy": "after"}
+from capitulation.words import ANCHOR_WORDS, OF_CAPITULATIONS, ONE_ANCHOR, count, day, p_text, percent, signed
 
 
 @styled
@@ -36,11 +35,14 @@ def event_paths(
     before: int = 60,
     after: int = 365,
     days: int = 90,
+    grades: pd.Series | None = None,
 ) -> Figure:
-    """BTC around each event, relative to the close at which it is traded: medians and middle halves, beside any day.
+    """BTC around each event, relative to the close at which it is traded: the median beside any day, a few single ones.
 
-    `events`: days or a boolean daily Series; those since `since` whose entry has a price are drawn. `name` says in the
+    `events`: days or a boolean daily Series; those since `since` whose entry has a price count. `name` says in the
     title what they are, in the plural; `anchor` gives the colour, `days` is the horizon the title speaks of. Log scale.
+    Single lines, named by their month, of those known to the end: those that `grades` (by day of the event) calls real,
+    else the two highest and the two lowest.
     """
     price, name, after = panel["price_usd"], name.removeprefix("the "), max(after, days)
     sample = price.loc[since:].iloc[: -lag or None].index
@@ -48,22 +50,32 @@ def event_paths(
     if price.loc[since:].notna().sum() < 2 or not len(when):
         return empty(f"No {name} since {since} can be held against a price")
     paths, base = (study.event_paths(price, at, before, after, lag) for at in (when, sample))
-    index, colour, quartiles = paths.index, ANCHOR_COLOURS[anchor], [0.25, 0.5, 0.75]
-    low, middle, high = paths.quantile(quartiles, axis=1).to_numpy()
-    base_low, base_middle, base_high = base.quantile(quartiles, axis=1).to_numpy()
+    index, colour = paths.index, ANCHOR_COLOURS[anchor]
+    middle = paths.median(axis=1)
+    base_low, base_middle, base_high = base.quantile([0.25, 0.5, 0.75], axis=1).to_numpy()
+    at_end = paths.columns[paths.iloc[-1].notna()]
+    by_rank = paths.iloc[-1].dropna().sort_values(kind="stable").index
+    single, which = by_rank[:2].union(by_rank[-2:]), "the highest and lowest at the end"
+    if grades is not None:
+        real = at_end.intersection(grades.index[grades == "real"])
+        if len(real):
+            single, which = real, f"after real capitulations, known for {after} days"
     figure, axes = new_figure(height=4.8)
-    axes.fill_between(index, base_low, base_high, color=COLOURS["baseline_shade"])
-    axes.plot(index[::10], paths.iloc[::10].to_numpy(), color=style.tint(colour), linewidth=0.6)
-    axes.plot(index, np.column_stack([low, high]), color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
-    axes.plot(index, base_middle, color=COLOURS["baseline"], linewidth=2.2)
-    axes.plot(index, middle, color=colour, linewidth=2.6)
+    axes.fill_between(index, base_low, base_high, color=COLOURS["baseline_shade"], linewidth=0)
+    axes.plot(index, base_middle, color=COLOURS["baseline"], linewidth=2.2, linestyle=(0, (3, 1.2)))
+    axes.plot(paths.loc[0:, single], color=style.tint(colour, 0.6), linewidth=0.9)
+    axes.plot(middle, color=colour, linewidth=2.6)
     axes.axvline(0, color=COLOURS["ink"], linewidth=0.9)
-    bottom, top = np.nanquantile([*paths.to_numpy().ravel(), *base_low, *base_high], [0.01, 0.99])
+    bottom, top = np.nanquantile(
+        [*paths.loc[0:, single].to_numpy().ravel(), *middle, *base_low, *base_high], [0.001, 0.999]
+    )
     axes.set(xlim=(index[0], index[-1]), ylim=(bottom - 0.08, top + 0.08), xlabel="days from the entry")
     style.log_return_axis(axes, "BTC relative to the entry (log scale)")
-    axes.xaxis.set_major_locator(MultipleLocator(30 if len(index) < 200 else 60 if len(index) < 500 else 180))
-    axes.set_title("thin: single events; dashed: their quartiles; grey band: middle half of all days")
-    ends = [(middle[-1], "median\nevent", colour), (base_middle[-1], "median\nday", COLOURS["baseline"])]
+    step = (30 if len(index) < 200 else 60 if len(index) < 500 else 180) * (2 if style.is_narrow() else 1)
+    axes.xaxis.set_major_locator(MultipleLocator(step))
+    axes.set_title(f"thin: {which}; grey band: middle half of all days")
+    ends = [(middle.iloc[-1], "median event", colour), (base_middle[-1], "median day", COLOURS["baseline"])]
+    ends += [(paths[at].iloc[-1], f"{at:%b %Y}", style.tint(colour, 0.8)) for at in single]
     style.label_ends(axes, ends)
     known, last = paths.loc[days].dropna(), paths.iloc[-1].dropna()
     title = f"No {name} since {since} have an outcome after {days} days yet"
@@ -88,54 +100,74 @@ def ledger(
     anchor: str = "recovery",
     verdict: str = "",
 ) -> Figure:
-    """What followed each capitulation: a mark per `anchor` day (start, recovery, buy), shape and filling by its grade.
+    """What followed each capitulation, in order of time: a mark per `anchor` day, shape and filling by its grade.
 
-    `episodes` of one rule as from `cap.episodes`, those whose day is since `since`. Behind the marks the middle half
-    and the median of any day of the same halving era. Where the outcome is not known the mark stands at the bottom.
-    `verdict` ends the title, as "a split made after looking, p = 0.16 for real ones".
+    `episodes` of one rule as from `cap.episodes`; those count whose `anchor` day (start, recovery, buy) is since
+    `since`. Marks stand side by side, as far apart as all others; behind them the middle half and the median of any day
+    of the same halving era. Where the outcome is not known the mark stands at the bottom. `verdict` ends the title, as
+    "a split made after looking, p = 0.16 for real ones".
     """
     one, many, of = ONE_ANCHOR[anchor], ANCHOR_WORDS[anchor], OF_CAPITULATIONS[anchor]
     every, colour = study.outcomes(panel, days, lag, since), ANCHOR_COLOURS[anchor]
     rows = pd.DataFrame({"day": episodes[ANCHOR_COLUMNS[anchor]], "grade": episodes["grade"].fillna("ungraded")})
-    rows = rows[rows["day"] >= pd.Timestamp(since or panel["price_usd"].first_valid_index())].sort_values("day")
-    rows["after"] = every.reindex(rows["day"]).to_numpy()
+    rows = rows[rows["day"] >= pd.Timestamp(since or panel["price_usd"].first_valid_index())]
+    rows = rows.sort_values("day").reset_index(drop=True)
+    rows["after"], rows["era"] = every.reindex(rows["day"]).to_numpy(), era_of(rows["day"], panel).to_numpy()
     known, open_ones = rows.dropna(subset=["after"]), rows[rows["after"].isna()]
     if known.empty:
         return empty(f"No {one} since {since or 'the first price'} has an outcome after {days} days that is known")
-    figure, axes = new_figure(height=4.6)
-    band = {"label": "any day: middle half", "color": COLOURS["baseline_shade"], "linewidth": 0}
-    line = {"label": "median", "color": COLOURS["soft"], "linewidth": 1.6, "linestyle": (0, (3, 1.5))}
-    for _, own in every.groupby(era_of(every.index, panel).to_numpy()):
-        low, middle, high = own.quantile([0.25, 0.5, 0.75])
-        axes.fill_between(own.index[[0, -1]], low, high, **band)
-        axes.hlines(middle, *own.index[[0, -1]], **line)
-        band, line = band | {"label": None}, line | {"label": None}
+    figure, axes = new_figure(height=4.8)
+    axes.set_xlim(-0.8, len(rows) - 0.2)
+    per_mark = 72 * (figure.get_figwidth() - 0.9) / (len(rows) + 0.6)  # points
+    size, wide = max(4.5, min(8.0, 0.8 * per_mark)), 0.55 * mpl.rcParams["font.size"]
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.9, zorder=1)
-    axes.vlines(known["day"], 0, known["after"], color=style.tint(colour), linewidth=1.2, zorder=2)
-    told, filling = [], {"real": colour, "doubtful": style.tint(colour), "noise-like": "white"}
+    axes.vlines(known.index, 0, known["after"], color=style.tint(colour), linewidth=1.2, zorder=2)
+    told = []
     for grade in (*GRADES, "ungraded"):
-        own, shape = known[known["grade"] == grade], style.GRADE_MARKERS.get(grade, "X")
-        look = {"color": colour, "markerfacecolor": filling.get(grade, "white"), "markersize": 7.5, "clip_on": False}
+        own = known[known["grade"] == grade]
+        look = style.grade_look(grade, colour) | {"markersize": size, "clip_on": False, "zorder": 5}
         if len(own):
-            axes.plot(own["day"], own["after"], shape, label=grade, zorder=5, **look)
+            axes.plot(own["after"], label=grade, **look)
             one_of = f"{(own['after'] > 0).sum()} of {len(own) if told else count(len(own), one, many)}"
             told.append(f"{one_of} {of} {grade}{'' if told else ' capitulations'}")
-        for when in open_ones.loc[open_ones["grade"] == grade, "day"]:
-            axes.plot(when, 0.03, shape, transform=axes.get_xaxis_transform(), zorder=5, **look)
+        for at in open_ones.index[open_ones["grade"] == grade]:
+            axes.plot(at, 0.03, transform=axes.get_xaxis_transform(), **look)
+    band = {"label": "era's middle half", "color": COLOURS["baseline_shade"], "linewidth": 0, "zorder": 0}
+    line = {"label": "era's median", "color": COLOURS["soft"], "linewidth": 1.6, "linestyle": (0, (3, 1.5))}
+    era_each_day, names = era_of(every.index, panel).to_numpy(), []
+    for era, own in rows.groupby("era"):
+        left, right = own.index[0] - 0.5, own.index[-1] + 0.5
+        if (era_each_day == era).any():
+            low, middle, high = every[era_each_day == era].quantile([0.25, 0.5, 0.75])
+            axes.fill_between([left, right], low, high, **band)
+            axes.hlines(middle, left, right, **line, zorder=1)
+            band, line = band | {"label": None}, line | {"label": None}
+        if right < len(rows) - 0.5:
+            axes.axvline(right, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
+        names.append(((left + right) / 2, f"{era}", per_mark * len(own)))
     if len(open_ones):
-        place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-8, 0), "textcoords": "offset points"}
-        place |= {"ha": "right", "va": "center", "fontsize": 9.5}
-        axes.annotate("not known", (date2num(open_ones["day"].iloc[0]), 0.03), **place)
+        place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-size, 0), "textcoords": "offset points"}
+        axes.annotate("not known yet", (open_ones.index[0], 0.03), ha="right", va="center", **place)
     low, high = axes.get_ylim()
-    room = high - low  # above for the names of halvings, below for what is not known
-    axes.set_ylim(low - 0.12 * room, high + 0.22 * room)
-    style.date_axis(axes, min(every.index[0], rows["day"].iloc[0]), panel.index[-1], halving_days(panel))
+    room = high - low  # above for the names of eras, below for what is not known
+    axes.set_ylim(low - 0.12 * room, high + 0.16 * room)
+    place = {"transform": axes.get_xaxis_transform(), "ha": "center", "va": "top", "color": COLOURS["soft"]}
+    long = all(wide * len(f"era {era}") < room for _, era, room in names)
+    for x, era, room in names:
+        if wide * len(era) < room:
+            axes.text(x, 0.985, f"era {era}" if long else era, **place)
     style.log_return_axis(axes, f"return over {days} days (log scale)")
-    style.legend_above(axes, columnspacing=1.2, bbox_to_anchor=(-0.12, 0.985))
+    years = rows["day"].dt.year.drop_duplicates()
+    ticks, last = {}, -np.inf
+    for at, year in years.items():
+        if (at - last) * per_mark > 6 * wide:
+            ticks[at], last = year, at
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    style.legend_above(axes, bbox_to_anchor=(-0.12, 1.0))
     real, others = known[known["grade"] == "real"], known[known["grade"] != "real"].sort_values("after")
     named = pd.concat([real, others.iloc[[0, -1]] if len(others) else others]).drop_duplicates("day")
-    points = [(row.day, row.after, f"{row.day:%b %Y}") for row in named.itertuples()]
-    style.name_points(axes, points, zip(known["day"], known["after"], strict=True))
+    points = [(row.Index, row.after, f"{row.day:%b %Y}") for row in named.itertuples()]
+    style.name_points(axes, points, known["after"].items())
     title = (
         f"BTC was higher {days} days after {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
         f"{' ones' if told[1:] else ''}; after {percent((every > 0).mean())} of all days{_after_all(verdict)}"
@@ -190,13 +222,19 @@ def returns_by_horizon(
             note = f" ({notes[horizon]})".replace("\n", ", ") if horizon in notes else ""
             told.append(f"{horizon} days {as_percent(middle)} against {as_percent(any_day)}{note}")
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.8, zorder=1)
-    axes.set_xticks(range(len(samples)), [f"{horizon}\n{notes.get(horizon, '')}".strip() for horizon in samples])
-    axes.set(xlabel="holding period, days", xlim=(-0.6, len(samples) - 0.4))
+    below = {horizon: notes.get(horizon, "") for horizon in samples}
+    label = "holding period, days"
+    if notes and style.is_narrow():  # no room for their names at every tick
+        heads = [note.split(" ")[0] for note in max(below.values(), key=len).split("\n")]
+        below = {horizon: re.sub(r"\w+ = ", "", note).replace("p <", "<") for horizon, note in below.items()}
+        label = f"{label}; below: {', '.join(heads)}"
+    axes.set_xticks(range(len(samples)), [f"{horizon}\n{note}".strip() for horizon, note in below.items()])
+    axes.set(xlabel=label, xlim=(-0.6, len(samples) - 0.4))
     style.log_return_axis(axes, "return (log scale)")
     axes.set_title("dots: events, bar: their median; grey: every day, dashed: its median")
     title = (
-        f"After {name} the median return beats that of any day at {above} of {count(len(told), 'horizon')}, within a "
-        f"wide spread{_after_all(verdict)}"
+        f"After {name} the median return beats that of any day at {above} of {count(len(told), 'horizon')}"
+        f"{_after_all(verdict or 'single ones spread widely')}"
     )
     return finish(figure, title, f"Dots over the distribution of every day. Medians: {', '.join(told)}.")
 
@@ -215,116 +253,77 @@ def _sideways(values: np.ndarray) -> np.ndarray:
 
 
 @styled
-def null_distribution(
-    null: np.ndarray,
-    observed: float,
-    *,
-    chance: str = "rotations of the calendar",
-    name: str = "the real calendar",
-    label: str = "excess log return over the own era: the events minus all rotations",
-    anchor: str = "recovery",
-    verdict: str = "",
-) -> Figure:
-    """Histogram of what chance gives, a line for what was found, the share at least as high shaded and in the title.
+def nulls(cases: Mapping[str, tuple[np.ndarray, float, str]], *, anchor: str = "recovery", verdict: str = "") -> Figure:
+    """What chance gives beside what was found: a histogram each, the share at least as high coloured and in the title.
 
-    `null`: one value for each of the cases of `chance` (their name, in the plural); `observed`: the one of `name`;
-    `label`: what both measure; `verdict` ends the title, as "one of 7 looks, p = 0.03 once all are counted".
+    `cases`: by name, as "this rule", one value for each rotation of the calendar, the true one's, and what both
+    measure; one without a value is left out. `verdict` ends the title, as "one of 7 looks".
     """
-    null = null[np.isfinite(null)]
-    if not len(null) or not np.isfinite(observed):
+    kept = {name: (null[np.isfinite(null)], *rest) for name, (null, *rest) in cases.items()}
+    kept = {name: case for name, case in kept.items() if len(case[0]) and np.isfinite(case[1])}
+    if not kept:
         return empty("There is nothing that chance could be held against: no event has a known outcome")
-    colour, p = ANCHOR_COLOURS[anchor], float((null >= observed - 1e-9).mean())
-    figure, axes = new_figure(height=4.0)
-    heights, edges = np.histogram(null, bins=60)
-    middle, top = (edges[:-1] + edges[1:]) / 2, heights.max() * 1.5
-    axes.bar(middle, heights, np.diff(edges), color=np.where(middle >= observed, colour, COLOURS["baseline_shade"]))
-    axes.axvline(observed, color=colour, linewidth=2.2)
-    left = observed > np.quantile(null, 0.75)
-    place = {"xytext": (-6 if left else 6, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
-    look = {"color": style.text_colour(colour), "fontweight": "bold", "va": "top"}
-    axes.annotate(f"{name}\n{signed(observed, 3)}", (observed, top), **look, **place)
-    axes.set(ylim=(0, top), yticks=[], xlabel=label, title="coloured: those that do at least as well")
-    axes.grid(visible=False)
-    low, high = (signed(value, 3) for value in np.quantile(null, [0.05, 0.95]))
-    title = (
-        f"{percent(p, 1)} of {len(null):,} {chance} do at least as well as {name} ({p_text(p)}){_after_all(verdict)}"
-    )
-    return finish(figure, title, f"Histogram, nine in ten between {low} and {high}; observed {signed(observed, 3)}.")
+    colour, told, alts = ANCHOR_COLOURS[anchor], [], []
+    figure, panels = new_figure(len(kept), height=1.2 + 2.1 * len(kept), squeeze=False)
+    for axes, (name, (null, observed, label)) in zip(panels[:, 0], kept.items(), strict=True):
+        p = float((null >= observed - 1e-9).mean())
+        heights, edges = np.histogram(null, bins=60)
+        middle, top = (edges[:-1] + edges[1:]) / 2, heights.max() * 1.7
+        axes.bar(middle, heights, np.diff(edges), color=np.where(middle >= observed, colour, COLOURS["baseline_shade"]))
+        axes.axvline(observed, color=colour, linewidth=2.2)
+        left = observed > (edges[0] + edges[-1]) / 2
+        place = {"xytext": (-6 if left else 6, 0), "textcoords": "offset points", "ha": "right" if left else "left"}
+        look = {"color": style.text_colour(colour), "fontweight": "bold", "va": "top"}
+        axes.annotate(f"the real calendar: {signed(observed, 2)}\n{p_text(p)}", (observed, top), **look, **place)
+        axes.set(ylim=(0, top), yticks=[], xlabel=label, title=name)
+        axes.grid(visible=False)
+        times = f"{len(null):,} rotations of the calendar do at least as well as the real one" if not told else "them"
+        told.append(f"{percent(p, 1)} of {times} for {name} ({p_text(p)})")
+        low, high = (signed(value, 2) for value in np.quantile(null, [0.05, 0.95]))
+        alts.append(f"{name}, nine in ten between {low} and {high}, observed {signed(observed, 2)}")
+    title = f"{', '.join(told)}{_after_all(verdict)}"
+    return finish(figure, title, f"Histograms, the tail from the real calendar on coloured: {'; '.join(alts)}.")
 
 
 @styled
 def forest(table: pd.DataFrame, *, days: int = 90, anchor: str = "recovery") -> Figure:
-    """Own-era excess with its interval by rule and anchor (`tables.study_table`); n, p and family p of `anchor`.
+    """Own-era excess after `anchor` with its interval, a row a rule (`tables.study_table`), sorted by family-wise p.
 
-    Rules that name the same days are one row. The title names the pair of lowest family-wise p.
+    Beside each n, p and family p, which counts every rule and anchor of `table` at that horizon. Rules that name the
+    same days are one row.
     """
     rows = table[(table["horizon_days"] == days) & (table["n_events"] > 0)].set_index("definition", drop=False)
     rows = rows.dropna(subset=["excess_own_era"])
-    if rows.empty:
-        return empty(f"No definition has an event whose excess over {days} days against its own era is known")
     first = rows["same_as"].groupby(level=0, sort=False)
     twin = first.agg(lambda of: of.iloc[0] if (of == of.iloc[0]).all() else "")  # one at every anchor
     names = style.distinct({name: of or name for name, of in twin.items()})
-    rows = rows[rows["definition"].isin(names)]
-    own = rows[rows["anchor"] == anchor].sort_values("excess_own_era", ascending=False)
-    order = list(dict.fromkeys([*own.index, *rows.index]))
-    anchors = [name for name in ANCHOR_COLOURS if name in set(rows["anchor"])]
-    labels = [names[name] for name in order]
-    figure, axes = new_figure(height=1.9 + 0.52 * max(len(order), 2))
-    style.grid_along_x(axes, labels)
+    rows, many = rows[rows["definition"].isin(names)], ANCHOR_WORDS[anchor]
+    own = rows[rows["anchor"] == anchor].sort_values(["p_family_own_era", "p_rotation_own_era"], kind="stable")
+    if own.empty:
+        return empty(f"No definition has {many} whose excess over {days} days against their own era is known")
+    figure, axes = style.new_rows([names[name] for name in own.index], each=0.42, other=1.9)
     axes.axvline(0, color=COLOURS["ink"], linewidth=0.9, zorder=1)
-    for i in range(0, len(order), 2):
-        axes.axhspan(i - 0.5, i + 0.5, color="#f7f5f1", zorder=0)
-    for k, name in enumerate(anchors):
-        found, colour = rows[rows["anchor"] == name].reindex(order), ANCHOR_COLOURS[name]
-        y = np.arange(len(order)) + (k - (len(anchors) - 1) / 2) * 0.2
-        axes.hlines(y, found["ci_low_own_era"], found["ci_high_own_era"], color=colour, linewidth=1.3, alpha=0.75)
-        look = {"markersize": 5, "markeredgecolor": "white", "markeredgewidth": 0.4, "label": ANCHOR_WORDS[name]}
-        axes.plot(found["excess_own_era"], y, style.ANCHOR_MARKERS[name], color=colour, **look)
+    top = axes.get_ylim()[1]
+    for row in range(0, len(own), 2):
+        axes.axhspan(row + top, row + top + 1, color="#f7f5f1", zorder=0)
+    colour, y = ANCHOR_COLOURS[anchor], np.arange(len(own))
+    axes.hlines(y, own["ci_low_own_era"], own["ci_high_own_era"], color=colour, linewidth=1.6)
+    axes.plot(own["excess_own_era"], y, style.ANCHOR_MARKERS[anchor], color=colour, markersize=7, zorder=5)
     axes.margins(x=0.04)
-    axes.set_xlabel(f"excess log return over {days} days against its own era; intervals of each look alone")
-    ps = [
-        p_text(p).removeprefix("p ").removeprefix("= ")
-        for p in own[["p_rotation_own_era", "p_family_own_era"]].to_numpy().ravel()
-    ]
-    notes = [(i, f"{n:.0f}, {ps[2 * i]}, {ps[2 * i + 1]}") for i, n in enumerate(own["n_events"])]
-    style.label_ends(axes, [(y, note, ANCHOR_COLOURS[anchor]) for y, note in [(-0.85, "n, p, family p"), *notes]])
-    style.legend_above(axes, bbox_to_anchor=(-0.2, 1.0), borderaxespad=0.1, columnspacing=1.2)
-    best = rows.sort_values(["p_family_own_era", "p_rotation_own_era"]).iloc[0]
-    clear = best["p_family_own_era"] < LEVEL
-    pairs = count(len(rows), "pair", "pairs")
+    axes.set_xlabel(f"excess log return over {days} days against its own era")
+    ps = own[["p_rotation_own_era", "p_family_own_era"]].map(lambda p: p_text(p).removeprefix("p ").removeprefix("= "))
+    columns = {"n": own["n_events"].map("{:.0f}".format), "p": ps.iloc[:, 0], "family\np": ps.iloc[:, 1]}
+    look = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+    for head, cells, right in zip(columns, columns.values(), (20, 59, 96), strict=True):
+        for at, text in ((top - 0.05, head), *zip(y, cells, strict=True)):
+            place = {"xytext": (right, 0), "ha": "right", "va": "bottom" if text == head else "center"}
+            axes.annotate(text, (1.0, at), **place, **look)
+    best = own.iloc[0]
+    clear = "at least one stands out" if best["p_family_own_era"] < LEVEL else "none can be told from chance"
     title = (
-        f"At {days} days {'at least one' if clear else 'none'} of {pairs} of definition and signal can be told from "
-        f"chance: the best, {style.rule_words(best.name)} ({ANCHOR_WORDS[best['anchor']]}), has "
-        f"{p_text(best['p_rotation_own_era'])} alone and {p_text(best['p_family_own_era'])} among all"
+        f"Of {count(len(own), 'definition')} {clear} {days} days after its {many}: the best, "
+        f"{style.rule_words(best.name)}, has {p_text(best['p_rotation_own_era'])} alone and "
+        f"{p_text(best['p_family_own_era'])} once all {count(len(rows), 'look')} are counted"
     )
-    told = [f"{style.rule_words(row.Index)} {signed(row.excess_own_era, 2)}" for row in own.itertuples()]
-    return finish(figure, title, f"Points with intervals; for {ANCHOR_WORDS[anchor]}: {', '.join(told)}.")
-
-
-@styled
-def prequential(forecasts: pd.DataFrame, *, anchor: str = "recovery") -> Figure:
-    """At each signal the forecast from earlier ones, that from earlier days, what came (`robustness.prequential`)."""
-    rows = forecasts.dropna(subset=["outcome"]).reset_index(drop=True)
-    both = rows.dropna(subset=["forecast", "baseline"])
-    if both.empty:
-        return empty("No signal had earlier ones to learn from")
-    days, colour = pd.DatetimeIndex(rows["date"]), ANCHOR_COLOURS[anchor]
-    figure, axes = new_figure(height=4.6)
-    axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
-    axes.vlines(days, rows["forecast"], rows["outcome"], color=COLOURS["faint"], linewidth=2, zorder=1)
-    axes.plot(days, rows["baseline"], "-", color=COLOURS["baseline"], linewidth=1.8, label="mean of earlier days")
-    axes.plot(days, rows["forecast"], "-", color=colour, linewidth=1.8, label="mean of earlier signals")
-    axes.plot(days, rows["outcome"], "o", color=COLOURS["price"], markersize=5, label="what came")
-    style.date_axis(axes, days[0] - pd.Timedelta(days=60), days[-1] + pd.Timedelta(days=60))
-    style.log_return_axis(axes, "return (log scale)")
-    style.legend_above(axes)
-    missed = both[["forecast", "baseline"]].sub(both["outcome"], axis=0)
-    own, base = (missed**2).mean() ** 0.5
-    title = (
-        f"Over {count(len(both), 'signal')}, forecasts from earlier signals missed by "
-        f"{'less' if own < base else 'no less'} than those from every earlier day ({own:.3f} against {base:.3f})"
-    )
-    nearer = int((missed["forecast"].abs() < missed["baseline"].abs()).sum())
-    alt = f"Two lines of forecasts and dots of outcomes; the signals' forecast was the nearer one {nearer} times."
-    return finish(figure, title, alt)
+    told = ", ".join(f"{style.rule_words(row.Index)} {signed(row.excess_own_era, 2)}" for row in own.itertuples())
+    return finish(figure, title, f"Points with intervals, by family-wise p: {told}.")

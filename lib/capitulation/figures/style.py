@@ -6,15 +6,18 @@ them apart as well.
 
 import io
 import textwrap
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+from matplotlib.dates import DAILY, MONTHLY, YEARLY, AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -25,7 +28,6 @@ from capitulation.words import percent
 
 ANCHOR_COLOURS = {"start": "#d55e00", "recovery": "#009e73", "buy": "#7d3c98", "in_state": "#7a5c3e"}
 ANCHOR_MARKERS = {"start": "v", "recovery": "o", "buy": "^", "in_state": "s"}
-GRADE_COLOURS = {"noise-like": "#8a8780", "doubtful": "#f0a070", "real": "#d55e00"}
 GRADE_MARKERS = {"noise-like": "o", "doubtful": "d", "real": "D"}
 COLOURS = ANCHOR_COLOURS | {
     "ink": "#1c1b19",
@@ -55,12 +57,9 @@ RC = {
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.08,
-    "figure.titlesize": 14,
     "figure.titleweight": "bold",
-    "font.size": 11,
     "text.color": COLOURS["ink"],
     "axes.edgecolor": "#a8a39a",
-    "axes.titlesize": 11,
     "axes.titlecolor": COLOURS["soft"],
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
@@ -70,27 +69,90 @@ RC = {
     "axes.xmargin": 0.01,
     "axes.prop_cycle": mpl.cycler(color=["#0072b2", "#e69f00", "#009e73", "#d55e00", "#b0417f", "#56b4e9", "#7a5c3e"]),
     "grid.color": COLOURS["faint"],
-    "legend.fontsize": 10.5,
     "legend.handlelength": 1.2,
 }
 
-styled = mpl.rc_context(RC)  # decorator: draw in this style and leave the caller's settings as they were
+
+def _sizes(title: float, text: float, small: float) -> dict[str, float]:
+    """Points of a figure's title, of its axes, and of the words within it."""
+    axes = dict.fromkeys(("axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), text)
+    return {"figure.titlesize": title, **axes, "legend.fontsize": small, "font.size": small}
+
+
+WIDE, NARROW = 7.6, 3.6  # inches
+LOOKS = {
+    WIDE: RC | _sizes(14, 11, 10),
+    NARROW: RC
+    | _sizes(11, 8.8, 8.6)
+    | {"figure.constrained_layout.w_pad": 0.05, "lines.markersize": 4.5}
+    | {"legend.handlelength": 0.9, "legend.handletextpad": 0.5, "legend.columnspacing": 1.0},
+}
+_width = ContextVar("width", default=WIDE)
+
+
+def is_narrow() -> bool:
+    """Whether what is drawn now is for the width of a telephone."""
+    return _width.get() == NARROW
+
+
+def _look(figure: Figure) -> dict[str, Any]:
+    return LOOKS.get(figure.get_figwidth(), LOOKS[WIDE])
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """Decorator of a function that draws: in this style, and the caller's settings stay as they were.
+
+    The figure's `narrow()` draws the same again, 3.6 inches wide.
+    """
+
+    @wraps(draw)
+    def drawn(*given: Any, **options: Any) -> Figure:
+        with mpl.rc_context(LOOKS[_width.get()]):
+            figure = draw(*given, **options)
+        figure.narrow = lambda: narrowly(*given, **options)
+        return figure
+
+    def narrowly(*given: Any, **options: Any) -> Figure:
+        before = _width.set(NARROW)
+        try:
+            return drawn(*given, **options)
+        finally:
+            _width.reset(before)
+
+    return drawn
 
 
 def new_figure(rows: int = 1, columns: int = 1, height: float = 4.4, **options: Any) -> tuple[Figure, Any]:
-    """An untracked figure, 7.6 inches wide, with its axes, as `Figure.subplots` gives them."""
-    figure = Figure(figsize=(7.6, height))
+    """An untracked figure, 7.6 inches wide (narrow: 3.6), with its axes, as `Figure.subplots` gives them."""
+    figure = Figure(figsize=(_width.get(), height))
     return figure, figure.subplots(rows, columns, **options)
+
+
+def _lines(text: str, most: float) -> str:
+    """`text` in as few lines of at most `most` characters as it needs, about equally long, figures kept together."""
+    unbroken = text.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0").replace(" < ", "\u00a0<\u00a0")
+    return "\n".join(_wrapped(line, range(int(most / 2), int(most) + 1)) for line in unbroken.split("\n"))
+
+
+def _wrapped(text: str, widths: range) -> str:
+    options = {"break_on_hyphens": False, "break_long_words": False}
+    return "\n".join(min((textwrap.wrap(text, width, **options) for width in widths), key=len))
+
+
+def fitted(text: str) -> str:
+    """`text` in lines that a narrow figure has room for."""
+    return _lines(text, 44) if is_narrow() else text
 
 
 def finish(figure: Figure, title: str, alt: str) -> Figure:
     """Set the title, wrapped to the figure's width, and the alt text, which opens with the title; return the figure."""
-    inches = figure.get_size_inches()[0]
-    unbroken = title.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0").replace(" < ", "\u00a0<\u00a0")
-    widths = range(int(4.1 * inches), int(8.2 * inches) + 1)  # characters; as few lines as needed, about equally long
-    lines = min((textwrap.wrap(unbroken, width, break_on_hyphens=False) for width in widths), key=len)
-    with mpl.rc_context(RC):
-        figure.suptitle("\n".join(lines), x=0.012, ha="left", linespacing=1.25)
+    look, inches = _look(figure), figure.get_figwidth()
+    with mpl.rc_context(look):
+        wrapped = _lines(title, 120 * inches / look["figure.titlesize"])
+        figure.suptitle(wrapped, x=0.012, ha="left", linespacing=1.25)
+    for axes in figure.axes if inches == NARROW else ():
+        axes.set_title(_lines(axes.get_title("left"), 44), linespacing=1.3, color=axes._left_title.get_color())
+        axes.set_xlabel(_lines(axes.get_xlabel(), 36), loc="right")
     figure.set_label(f"{title.rstrip('.')}. {alt}")
     about = {"width": round(96 * inches), "alt": figure.get_label()}
     figure._repr_png_ = lambda: (png_bytes(figure), about)  # shown as the last line of a cell, pyplot or not
@@ -103,13 +165,19 @@ def empty(title: str) -> Figure:
     figure, axes = new_figure(height=1.7)
     axes.set_axis_off()
     why = "Nothing to draw: no day has the data that this figure needs."
-    axes.text(0.0, 0.5, why, transform=axes.transAxes, color=COLOURS["soft"], va="center")
+    axes.text(0.0, 0.5, fitted(why), transform=axes.transAxes, color=COLOURS["soft"], va="center")
     return finish(figure, title, why)
 
 
 def text_colour(colour: str) -> str:
     """A darker shade of `colour`, legible as small text on white."""
     return to_hex([part * 0.72 for part in to_rgb(colour)])
+
+
+def grade_look(grade: str, colour: str) -> dict[str, Any]:
+    """A mark in `colour` whose shape and filling tell the grade: real full, doubtful pale, any other open."""
+    filling = {"real": colour, "doubtful": tint(colour)}.get(grade, "white")
+    return {"marker": GRADE_MARKERS.get(grade, "X"), "linestyle": "", "color": colour, "markerfacecolor": filling}
 
 
 def tint(colour: str, share: float = 0.4) -> str:
@@ -120,10 +188,12 @@ def tint(colour: str, share: float = 0.4) -> str:
 def plain_number(value: float) -> str:
     """A positive number in three digits.
 
-    >>> [plain_number(v) for v in (0.05123, 5, 1499.6, 20_000, 151_234, 2e6)]
-    ['0.0512', '5', '1,500', '20k', '151k', '2M']
+    >>> [plain_number(v) for v in (1e-6, 0.05123, 5, 1499.6, 20_000, 151_234, 2e6)]
+    ['1e-6', '0.0512', '5', '1,500', '20k', '151k', '2M']
     """
     value = float(f"{value:.3g}")
+    if value < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
     for least, size, letter in ((1e12, 1e12, "T"), (1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if value >= least:
             return f"{value / size:g}{letter}"
@@ -163,7 +233,7 @@ def log_return_axis(axes: Axes, label: str, which: str = "y") -> None:
     axes.set(**{f"{which}label": label})
     axis = getattr(axes, f"{which}axis")
     low, high = sorted(axis.get_view_interval())
-    apart = (high - low) * (0.07 if which == "y" else 0.147)
+    apart = (high - low) * (0.07 if which == "y" else 0.26 if is_narrow() else 0.147)
     kept = [0.0]
     for tick in (-0.15, 0.2, -0.3, -0.5, 0.5, -0.65, -0.8, -0.9, -0.95, 1, 2, 4, 9, 19, 49, 99, 999):
         at = np.log1p(tick)
@@ -173,34 +243,69 @@ def log_return_axis(axes: Axes, label: str, which: str = "y") -> None:
     axis.set_ticks([float(np.log1p(tick)) for tick in sorted(kept)], texts)
 
 
-def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object] = (), at: str = "top") -> None:
-    """Days along x from `first` to `last`; a dotted line at each halving, named at its `at` end, "top" or "bottom"."""
+def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object] = ()) -> None:
+    """Days along x from `first` to `last`; a dotted line at each halving, which a legend would call so."""
     axes.set_xlim(pd.Timestamp(first), pd.Timestamp(last))
-    locator = AutoDateLocator(minticks=4, maxticks=9)
+    ticks = (
+        {"minticks": 3, "maxticks": {YEARLY: 6, MONTHLY: 7, DAILY: 7}}
+        if is_narrow()
+        else {"minticks": 4, "maxticks": 9}
+    )
+    locator = AutoDateLocator(**ticks)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     low, high = axes.get_xlim()
-    look = {"rotation": 90, "ha": "right", "va": at or "top", "color": COLOURS["soft"], "fontsize": 9}
-    place = {"xycoords": axes.get_xaxis_transform(), "xytext": (-1, 0), "textcoords": "offset points"}
-    for number in date2num(pd.DatetimeIndex(halvings)):
-        if low < number < high:
-            axes.axvline(number, color=COLOURS["baseline"], linewidth=1, linestyle=(0, (1, 2)), zorder=1)
-            axes.annotate("halving" if at else "", (number, 0.985 if at == "top" else 0.015), **place, **look)
+    within = [number for number in date2num(pd.DatetimeIndex(halvings)) if low < number < high]
+    look = {"color": COLOURS["baseline"], "linewidth": 1, "linestyle": (0, (1, 2)), "zorder": 1}
+    for number, label in zip(within, ["halving"] + [None] * len(within), strict=False):
+        axes.axvline(number, label=label, **look)
 
 
-def grid_along_x(axes: Axes, names: Sequence[str] = (), **look: Any) -> None:
+def grid_along_x(axes: Axes, names: Sequence[str] = ()) -> None:
     """A horizontal chart: grid across values, which lie along x, none across `names`, a row each from the top."""
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x")
     if names:
-        axes.set_yticks(range(len(names)), names, **look)
+        axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
 
 
+def new_rows(names: Sequence[str], each: float, other: float = 1.7) -> tuple[Figure, Axes]:
+    """A horizontal chart with a row `each` inches high per name, from the top, and `other` inches for the rest.
+
+    The names stand to the left; in a narrow figure above what their row shows, which lies around the row's number.
+    """
+    if not is_narrow():
+        figure, axes = new_figure(height=other + each * max(len(names), 2))
+        grid_along_x(axes, names)
+        return figure, axes
+    wrapped = [textwrap.fill(name.replace("\n", " "), 50, break_on_hyphens=False) for name in names]
+    lines = 1 + max(name.count("\n") for name in wrapped)
+    each = 0.28 + 0.15 * lines
+    figure, axes = new_figure(height=other + each * max(len(names), 2))
+    grid_along_x(axes, [""] * len(names))
+    above = 1 - 0.15 / each  # share of a row that lies above its number, mostly for the name
+    axes.set_ylim(len(names) - above, -above)
+    place = {"xycoords": axes.get_yaxis_transform(), "xytext": (2, -1), "textcoords": "offset points", "va": "top"}
+    halo = [withStroke(linewidth=2.5, foreground="white")]  # legible across the grid
+    for row, name in enumerate(wrapped):
+        axes.annotate(name, (0, row - above), path_effects=halo, zorder=4, linespacing=1.1, **place)
+    return figure, axes
+
+
 def legend_above(axes: Axes, **options: Any) -> None:
-    """Keys above the axes, in one line."""
-    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 0.985), "borderaxespad": 0.2}
-    axes.legend(ncols=len(axes.get_legend_handles_labels()[0]), **place | options)
+    """Keys above the axes, in one line, or in as many columns as fit a narrow figure."""
+    handles, names = axes.get_legend_handles_labels()
+    columns = len(names)
+    if is_narrow():
+        room, per_key, per_letter = 72 * NARROW - 48, 24, 0.55 * mpl.rcParams["legend.fontsize"]  # points
+
+        def width(columns: int) -> float:
+            return sum(per_key + per_letter * max(map(len, some)) for some in np.array_split(names, columns))
+
+        columns = max(1, *(n for n in range(1, len(names) + 1) if width(n) <= room))
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "borderaxespad": 0.1, "columnspacing": 1.2}
+    axes.legend(handles, names, ncols=columns, **place | options)
 
 
 def rule_words(name: str) -> str:
@@ -212,7 +317,7 @@ def rule_label(name: str) -> str:
     """The same for an axis, broken over two lines where it is long."""
     words = rule_words(name).replace("_", " ")
     half = -(-len(words) // 2)
-    return "\n".join(min((textwrap.wrap(words, width) for width in range(half, max(half + 4, 19))), key=len))
+    return _wrapped(words, range(half, max(half + 4, 19)))
 
 
 def distinct(keys: Mapping[str, Hashable]) -> dict[str, str]:
@@ -252,7 +357,7 @@ def mark_present(axes: Axes, when: object, value: float, text: str, colour: str)
     label_ends(axes, [(value, text, colour)])
 
 
-def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 13.0) -> None:
+def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float = 12.0) -> None:
     """Once the limits are set, names at the right end of lines: (value, text, colour), `gap` points apart at least."""
     known = sorted((label for label in labels if np.isfinite(label[0])), reverse=bool(axes.yaxis_inverted()))
     wanted = axes.transData.transform([(0, value) for value, _, _ in known] or np.empty((0, 2)))[:, 1]
@@ -261,33 +366,38 @@ def label_ends(axes: Axes, labels: Iterable[tuple[float, str, str]], gap: float 
     pushed_up = np.maximum.accumulate(wanted - apart)
     pushed_down = np.minimum.accumulate((wanted - apart)[::-1])[::-1]
     placed = (pushed_up + pushed_down) / 2 + apart
-    look = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "fontsize": 10.5, "va": "center"}
+    look = {"xycoords": axes.get_yaxis_transform(), "annotation_clip": False, "va": "center"}
     for (value, text, colour), moved in zip(known, placed - wanted, strict=True):
         place = {"xytext": (7, moved), "textcoords": "offset points"}
         axes.annotate(text, (1.0, value), color=text_colour(colour), **place, **look)
 
 
-def name_points(axes: Axes, names: Iterable[tuple[Any, float, str]], marks: Iterable[tuple[Any, float]]) -> None:
-    """Once the limits are set, names (day, value, text) beside their points, the first ones first.
+def name_points(axes: Axes, names: Iterable[tuple[float, float, str]], marks: Iterable[tuple[float, float]]) -> None:
+    """Once the limits are set, names (x, y, text) beside their points, the first ones first.
 
-    Each stands right, left, above or below, where it covers no other name and none of `marks`; else it is left out.
+    Each stands right, left, above or below, where it covers no other name and none of `marks` nor the stems on which
+    they stand; else it is left out.
     """
 
-    def in_points(day: Any, value: float) -> np.ndarray:
-        return axes.transData.transform((date2num(day), value)) * 72 / axes.figure.dpi
+    def in_points(x: float, y: float) -> np.ndarray:
+        return axes.transData.transform((x, y)) * 72 / axes.figure.dpi
 
-    inside = axes.bbox.extents * 72 / axes.figure.dpi
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in (in_points(*mark) for mark in marks)]
-    for day, value, text in names:
-        (x, y), wide = in_points(day, value), 5.2 * len(text)
-        for left, low in ((x + 7, y - 5), (x - 7 - wide, y - 5), (x - wide / 2, y + 7), (x - wide / 2, y - 17)):
-            box = (left, low, left + wide, low + 10)
+    size = mpl.rcParams["font.size"]
+    inside, taken = axes.bbox.extents * 72 / axes.figure.dpi, []
+    for x, y in marks:
+        at, foot = in_points(x, y), in_points(x, 0)
+        taken.append((at[0] - 5, at[1] - 5, at[0] + 5, at[1] + 5))
+        taken.append((at[0] - 1, min(at[1], foot[1]), at[0] + 1, max(at[1], foot[1])))
+    for at, value, text in names:
+        (x, y), wide = in_points(at, value), 0.6 * size * len(text)
+        for left, low in ((x + 8, y - 5), (x - 8 - wide, y - 5), (x - wide / 2, y + 7), (x - wide / 2, y - 7 - size)):
+            box = (left, low, left + wide, low + size)
             free = (box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1] for other in taken)
             if box[0] > inside[0] and box[2] < inside[2] and all(free):
                 taken.append(box)
                 place = {"xytext": (left - x, low - y), "textcoords": "offset points", "va": "bottom"}
                 halo = [withStroke(linewidth=2, foreground="white")]  # legible across lines
-                axes.annotate(text, (date2num(day), value), fontsize=9.5, zorder=4, path_effects=halo, **place)
+                axes.annotate(text, (at, value), zorder=4, path_effects=halo, **place)
                 break
 
 
@@ -306,10 +416,14 @@ def png_bytes(figure: Figure) -> bytes:
 
     It has 128 palette colours at most; a crowded picture gives up half of them rather than weigh down the page.
     """
-    drawn = io.BytesIO()
-    with mpl.rc_context(RC):
-        figure.savefig(drawn, format="png", dpi=192, pil_kwargs={"compress_level": 0})
-    picture = Image.open(drawn).convert("RGB")
+    canvas, dpi = figure.canvas, figure.dpi
+    with mpl.rc_context(_look(figure)):
+        figure.set_dpi(192)
+        drawn = FigureCanvasAgg(figure)
+        drawn.draw()  # `savefig` would draw twice, once for the layout alone
+        picture = Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("RGB")
+    figure.set_dpi(dpi)
+    figure.set_canvas(canvas)
     for colours in (128, 64):
         # Maximum coverage keeps the colours of small marks, which median cut merges away; each entry of the palette is
         # then set to the mean of its pixels, so that white stays white.

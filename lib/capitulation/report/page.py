@@ -6,10 +6,12 @@ market and the settings of the rules. In JupyterLab nothing is written and the n
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,12 @@ import pandas as pd
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from capitulation.data.market import Market, load_market, read_market
+from capitulation.data.market import Market, about, load_market, read_market
 from capitulation.errors import one_line
 from capitulation.figures.style import png_bytes, watermark
 from capitulation.params import Params, shared_settings
 from capitulation.paths import write_json, write_whole
-from capitulation.report.tables import Words, as_html, html_table, write_csv
+from capitulation.report.tables import Words, as_html, html_cards, html_table, write_csv
 from capitulation.simulate.market import simulate_panel
 
 RUN_FOLDER, NOTEBOOK = "CAPITULATION_RUN_FOLDER", "CAPITULATION_NOTEBOOK"
@@ -78,14 +80,33 @@ class Page:
         *,
         formats: Words = None,
         headers: Words = None,
+        filters: Sequence[str] = (),
         full: pd.DataFrame | None = None,
     ) -> None:
         """Show `frame` and write `full` (default: `frame`) to tables/`name`.csv.
 
-        `formats`: a format specification by column ("p" for p-values); `headers`: words for columns.
+        `formats`: a format specification by column ("p" for p-values); `headers`: words for columns that the codebook
+        cannot know; `filters`: columns by which a reader chooses rows.
         """
         self.save_table(frame if full is None else full, name)
-        _show(html_table(frame, caption, formats=formats, headers=headers, name=name), caption)
+        page = html_table(frame, caption, formats=formats, headers=headers, name=name, filters=filters)
+        _show(page, caption)
+
+    def cards(
+        self,
+        frame: pd.DataFrame,
+        name: str,
+        caption: str,
+        *,
+        marks: Mapping[str, str],
+        full: pd.DataFrame | None = None,
+    ) -> None:
+        """Show a card for each row of `frame` and write `full` (default: `frame`) to tables/`name`.csv.
+
+        The first three columns are verdict, source and statement; `marks`: a glyph for each verdict.
+        """
+        self.save_table(frame if full is None else full, name)
+        _show(html_cards(frame, caption, marks=marks, name=name), caption)
 
     def save_table(self, frame: pd.DataFrame, name: str) -> None:
         """Write tables/`name`.csv without showing it: for long series."""
@@ -96,6 +117,7 @@ class Page:
         """Show any matplotlib figure, watermarked if simulated; write figures/`name`.png.
 
         `alt`: what the picture shows, in words; by default the figure's own label, else its title with the caption.
+        A figure that can draw itself narrow, as each of the library can, brings that picture along for telephones.
         """
         titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("center", "left"))]
         title = " ".join(next((text for text in titles if text), caption).replace("\u00a0", " ").split())
@@ -110,7 +132,26 @@ class Page:
             pyplot.close(figure)  # else JupyterLab shows a figure made with pyplot a second time
         width = round(figure.get_size_inches()[0] * 96)  # CSS pixels
         metadata = {"alt": alt, "caption": caption, "name": name, "title": title, "width": width}
+        if self.folder and (narrow := getattr(figure, "narrow", None)):
+            small = narrow()
+            if self.simulated:
+                watermark(small)
+            metadata["narrow"] = base64.b64encode(png_bytes(small)).decode()
         display({"image/png": image, "text/plain": alt}, raw=True, metadata={"image/png": metadata})
+
+    def history(self, chart: Mapping[str, Any]) -> None:
+        """Write history.json, the chart to explore (as by Bokeh's `json_item`); in JupyterLab show its page."""
+        if self.folder:
+            self.save_json("history", chart)
+            link = '<a href="history.html">the chart to explore</a>'
+            _show(f"<p>The whole history, any rule and any stretch of days: {link}.</p>", "history.html")
+            return
+        from capitulation.report import explore, render  # half a second, for which no other notebook waits
+
+        market = about(self.market) | {"last_day": self.as_of}
+        page = render.fill("history.html.j2", run="", market=market, figure={}, **explore.chart_parts(chart))
+        look = 'title="Chart to explore" sandbox="allow-scripts" style="width: 100%; height: 920px; border: 0"'
+        display({"text/html": f'<iframe {look} srcdoc="{html.escape(page)}"></iframe>'}, raw=True)
 
     def save_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write `name`.json beside the pages, e.g. state.json; NaN is a `ValueError`."""

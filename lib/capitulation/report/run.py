@@ -44,7 +44,7 @@ NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MARKET_PARAMETERS = {"source", "data", "columns", "licence", "block_clock", "as_of", "max_age_days", "simulation_seed"}
 PRICE_TAG = "price"  # beside `parameters` at the cell of a notebook that says nothing without a price
 ENGINES = ("in-process", "kernel")
-PACKAGES = ("arch", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
+PACKAGES = ("arch", "bokeh", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
 
 
 class Notebook(NamedTuple):
@@ -301,8 +301,9 @@ def make_report(
     work, folder = Work(run, params, dict(own or {}), market, notebooks), reports_folder() / run
     record = new_record(work)
     with staging_folder(run, progress) as staging:
-        before = {} if options.force else read_record(folder)
-        if before.get("key") == record["key"] and before["files"].items() <= files_below(folder).items():
+        before = read_record(folder)
+        as_made = before.get("key") == record["key"] and before["files"].items() <= files_below(folder).items()
+        if as_made and not options.force:
             progress(f"nothing changed since reports/{run} was made; FORCE=1 runs it again")
         else:
             if market.simulated:
@@ -358,13 +359,18 @@ def fill(
     staging: Path, work: Work, record: dict[str, Any], before: Mapping[str, Any], options: Options, progress: Progress
 ) -> None:
     """Fill the staging folder: take over what is unchanged since `before`, run the rest, render the pages."""
-    from capitulation.report import engine, render  # a third of a second, which an unchanged report need not wait
+    from capitulation.report import (
+        changes,
+        engine,
+        render,
+    )  # a third of a second, which an unchanged report need not wait
 
     name = options.engine or ("in-process" if sys.platform == "linux" else "kernel")
     began, books, parts = time.perf_counter(), staging / "notebooks", staging / ".parts"
     books.mkdir()
     save_market(work.market, staging / "market")
-    seconds = take_over(reports_folder() / work.run, staging, record, before)
+    published = reports_folder() / work.run
+    seconds = take_over(published, staging, record, {} if options.force else before)
     todo = [(item, made) for item, made in zip(work.notebooks, record["notebooks"], strict=True) if "files" not in made]
     if options.jobs > 1:  # the longest first, so that none is left for the end
         todo.sort(key=lambda pair: -seconds.get(pair[0].name, math.inf))
@@ -392,6 +398,7 @@ def fill(
     origins = pd.DataFrame(work.market.origins)
     write_csv(origins.assign(columns=origins["columns"].map(" ".join)), SOURCES_TABLE, staging / "tables")
     record["tables"] = files_below(staging / "tables")
+    record["since"] = changes.since_last(published, staging, before, record) if before else []
     render.write_pages(staging, whole, record, work.params)
     record["files"] = files_below(staging)
     write_json(staging / "run.json", record | {"seal": _digest(record)})

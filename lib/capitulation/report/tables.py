@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,15 @@ from capitulation.paths import reference_folder, write_whole
 from capitulation.words import ANCHOR_WORDS
 
 TABLE_NAME, MIDNIGHT = re.compile(r"[a-z][a-z0-9_]{0,60}"), " 00:00:00"  # of a column that is a day
-UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year", "p-value")
+UNITLESS = ("", "name", "text", "number", "ISO day", "true/false", "year", "p-value", "by kind", "fraction or blocks")
+UNITLESS += ("events", "retargets", "variants", "rules", "difficulty", "standard errors")  # which the head says
+LONG, SHORT = 15, 24  # rows: a longer table is closed; characters: a shorter text stays on one line, room permitting
 Words = Mapping[str, str] | None  # by column
 
 
 @cache
 def codebook() -> pd.DataFrame:
-    """data/reference/codebook.csv: table, column, unit, description, contract ("yes": name and place are fixed)."""
+    """data/reference/codebook.csv: table, column, heading (in words), unit, description, contract ("yes": fixed)."""
     return pd.read_csv(reference_folder() / "codebook.csv", keep_default_na=False)
 
 
@@ -69,6 +71,12 @@ def write_csv(frame: pd.DataFrame, name: str, folder: Path) -> None:
     write_whole(folder / f"{name}.csv", csv_text(frame).encode())
 
 
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """tables/`name`.csv of the report in `folder`; empty where there is none."""
+    path = folder / "tables" / f"{name}.csv"
+    return pd.read_csv(path) if path.is_file() else pd.DataFrame()
+
+
 def format_cell(value: Any, spec: str = "") -> str:
     """One cell as text: `spec` is a format specification or "p" for p-values; days are ISO; missing is a dash.
 
@@ -90,8 +98,9 @@ def format_cell(value: Any, spec: str = "") -> str:
 
 
 def keep_units(text: str) -> str:
-    """`text` in which a number and its per-cent sign, and a p and its value, stay on one line."""
-    return re.sub(r"\bp ([=<≤]) ", "p\u00a0\\1\u00a0", text.replace(" %", "\u00a0%"))
+    """`text` in which a number and its per-cent sign, a p and its value, and a "to" and what follows stay together."""
+    text = re.sub(r" to (?=[+−])", " to\u00a0", text.replace(" %", "\u00a0%"))
+    return re.sub(r"\bp ([=<≤]) ", "p\u00a0\\1\u00a0", text)
 
 
 def as_html(text: str) -> str:
@@ -104,39 +113,92 @@ def in_scroller(table: str, label: str = "Table") -> str:
     return f'<div class="table-scroll" tabindex="0" role="region" aria-label="{html.escape(label)}">{table}</div>'
 
 
+def headings(frame: pd.DataFrame, name: str = "", headers: Words = None, formats: Words = None) -> list[str]:
+    """The head of each column as HTML: the codebook's words for table `name`, its unit below where they lack it.
+
+    `headers`: words for columns that the codebook cannot know. Of neighbours with one unit the first says it.
+    """
+    known = codebook().query("table == @name").set_index("column")
+    heads, before = [], ""
+    for key in frame:
+        plain = str(key).removesuffix(MIDNIGHT)
+        label = (headers or {}).get(key) or known["heading"].get(plain) or plain.replace("_", " ")
+        unit = known["unit"].get(plain, "")
+        if (formats or {}).get(key, "").endswith("%"):  # shown as percent, a fraction does not call itself one
+            unit = unit.removeprefix("fraction").strip()
+        said = unit in (*UNITLESS, before) or unit in label
+        heads.append(html.escape(label) + ("" if said else f' <span class="unit">{html.escape(unit)}</span>'))
+        before = unit
+    return heads
+
+
+def _cell(value: Any, spec: str, numeric: bool, place: int) -> str:
+    """One cell of a row, the first of which heads it; its class says how it is aligned and whether it may wrap."""
+    text = as_html(format_cell(value, spec))
+    if numeric:
+        kind = "num"
+    elif isinstance(value, pd.Timestamp):
+        kind = "day"
+    else:
+        kind = "short" if place and len(text) <= SHORT else ""
+    kept = f' class="{kind}"' if kind else ""
+    kept += f' data-value="{float(value):.10g}"' if numeric and pd.notna(value) else ""
+    return f"<td{kept}>{text}</td>" if place else f'<th scope="row"{kept}>{text}</th>'
+
+
 def html_table(
-    frame: pd.DataFrame, caption: str, *, formats: Words = None, headers: Words = None, name: str = ""
+    frame: pd.DataFrame,
+    caption: str,
+    *,
+    formats: Words = None,
+    headers: Words = None,
+    name: str = "",
+    filters: Sequence[str] = (),
 ) -> str:
-    """`frame` as a semantic table: caption, units under the headers, scopes, numerals aligned, a link to its CSV.
+    """`frame` as a semantic table: caption, heads in words, scopes, numerals aligned, a link to its CSV.
 
     Every text is escaped; definitions and anchors stand in words. The first column heads its row. `data-value` carries
-    the raw number, by which the page's script sorts. `name`: the table's CSV, whose units the codebook knows.
+    the raw number, by which the page's script sorts. `name`: the table's CSV, whose heads and units the codebook knows.
+    A table of more than `LONG` rows is closed, the first sentence of its caption opens it. `filters`: columns by whose
+    values the page's script lets a reader choose rows.
     """
-    formats, headers = formats or {}, headers or {}
+    formats = formats or {}
     words = {"definition": {name: rule.words for name, rule in RULES.items()}, "anchor": ANCHOR_WORDS}
     frame = frame.assign(**{key: frame[key].replace(known) for key, known in words.items() if key in frame})
-    units = codebook().query("table == @name").set_index("column")["unit"]
     numeric = [is_numeric_dtype(kind) and not is_bool_dtype(kind) for kind in frame.dtypes]
-    head, body, before = [], [], ""
-    for key, number in zip(frame, numeric, strict=True):
-        unit = units.get(key, "")
-        if formats.get(key, "").endswith("%"):  # shown as percent, a fraction does not call itself one
-            unit = unit.removeprefix("fraction").strip()
-        plain = str(key).removesuffix(MIDNIGHT)
-        label = html.escape(headers.get(key, plain.replace("_", " ")))
-        small = "" if unit in (*UNITLESS, label, before) else f' <span class="unit">{html.escape(unit)}</span>'
-        before = unit  # of neighbours with one unit the first says it
+    head, body = [], []
+    for key, number, label in zip(frame, numeric, headings(frame, name, headers, formats), strict=True):
         kind = ' class="num"' if number else ""
-        head.append(f'<th scope="col"{kind} data-column="{html.escape(plain)}">{label}{small}</th>')
+        column = html.escape(str(key).removesuffix(MIDNIGHT))
+        head.append(f'<th scope="col"{kind} data-column="{column}">{label}</th>')
     for row in frame.itertuples(index=False):
-        cells = []
-        for key, number, value in zip(frame, numeric, row, strict=True):
-            text = as_html(format_cell(value, formats.get(key, "")))
-            sort = f' data-value="{float(value):.10g}"' if number and pd.notna(value) else ""
-            kind = ' class="num"' if number else ' class="day"' if isinstance(value, pd.Timestamp) else ""
-            cells.append(f"<td{kind}{sort}>{text}</td>" if cells else f'<th scope="row"{kind}{sort}>{text}</th>')
-        body.append(f"<tr>{''.join(cells)}</tr>")
+        parts = zip(row, [formats.get(key, "") for key in frame], numeric, range(len(row)), strict=True)
+        body.append(f"<tr>{''.join(_cell(*part) for part in parts)}</tr>")
+    first, _, rest = caption.partition(". ")
+    long, first = len(frame) > LONG, first.rstrip(".")
     link = f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
-    table = f'<table class="data"><caption>{as_html(caption)}{link}</caption>'
+    choose = f' data-filter="{html.escape(" ".join(filters))}"' if filters else ""
+    table = f'<table class="data"{choose}><caption>{as_html(rest if long else caption)}{link}</caption>'
     table += f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return in_scroller(table, caption.split(". ")[0].rstrip("."))
+    table = in_scroller(table, first)
+    closed = f'<details class="long"><summary>{as_html(first)} ({len(frame):,} rows)</summary>{table}</details>'
+    return closed if long else table
+
+
+def html_cards(frame: pd.DataFrame, caption: str, *, marks: Mapping[str, str], name: str = "") -> str:
+    """`frame` as cards, one a row: its first three columns are verdict, source and statement, the others named below.
+
+    `marks`: a glyph for each verdict, which also stands in words. Empty values are left out.
+    """
+    words = dict(zip(frame.columns[3:], headings(frame, name)[3:], strict=True))
+    cards = []
+    for row in frame.to_dict("records"):
+        verdict, source, said, *_ = map(format_cell, row.values())
+        told = {words[key]: format_cell(row[key]) for key in words}
+        told = {word: text for word, text in told.items() if text not in ("", "–")}
+        pill = f'<span class="pill {verdict.split()[0]}">{marks[verdict]} {as_html(verdict)}</span>'
+        listed = "".join(f"<dt>{word}</dt><dd>{as_html(text)}</dd>" for word, text in told.items())
+        head = f'<p class="verdict">{pill} <span class="source">{as_html(source)}</span></p>'
+        cards.append(f'<li class="card claim">{head}<p class="said">{as_html(said)}</p><dl>{listed}</dl></li>')
+    link = f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
+    return f'<p class="cards-caption">{as_html(caption)}{link}</p><ul class="cards">{"".join(cards)}</ul>'

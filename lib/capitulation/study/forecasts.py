@@ -303,7 +303,7 @@ def record_of(row: Any, replayed: pd.DataFrame) -> str:
             return "never said before"
         found = alike.iloc[-1]
         said = f"said {100 * found['low']:.0f} to {percent(found['high'])} on {count(int(found['n']), 'day')}"
-        return f"{said} ({found['n_separate']:.0f} apart); it happened on {percent(found['happened'])}"
+        return f"{said} ({found['n_separate']:.0f} of them separate); it happened on {percent(found['happened'])}"
     own = replayed[(replayed["kind"] == row.kind) & replayed["days"].eq(row.days).fillna(pd.isna(row.days))]
     known = own.dropna(subset=["outcome", QUANTILES[0]])
     separate = known["height"].nunique() or n_clusters(known["as_of"], int(row.days) if len(known) else 1)
@@ -312,8 +312,8 @@ def record_of(row: Any, replayed: pd.DataFrame) -> str:
         return "never said before"
     ours, constant = known.dropna(subset="constant_score")[["score", "constant_score"]].astype(float).mean()
     rival = "the last two years' adjustments" if pd.notna(row.height) else "any earlier day"
-    told = f"such ranges held {percent(held(known).mean())} of {len(known):,} ({count(separate, what)})"
-    return told + (f"; score {ours:.3g}, of {rival} {constant:.3g}" if pd.notna(constant) else "")
+    told = f"such ranges were right in {percent(held(known).mean())} of {len(known):,} cases ({count(separate, what)})"
+    return told + (f"; score {ours:.3g}, that of {rival} {constant:.3g}" if pd.notna(constant) else "")
 
 
 def settled(written: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:

@@ -280,15 +280,17 @@ def to_watch(state: State) -> list[str]:
     needed = state["required_hash_rate_ehs"].get(f"{TURN_DAYS}d")
     if ahead and ahead["n"]:
         alike = f"of {count(ahead['n'], 'recovery', 'recoveries')} from {state['grade']} capitulations that held"
-        alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed']} relapsed by day {ahead['within_days']}"
+        alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed'] or 'none'} had a new one"
+        alike += f" by day {ahead['within_days']}"
         words.append(alike)
     if needed and week and state["days_in_state"]:
         expanding = state["ribbon_state"] == "expansion"
-        name, *sides = ("expansion", "below", "above") if expanding else ("capitulation", "above", "below")
+        turn = "starts" if expanding else "ends"
+        sides = ("below", "above") if expanding else ("above", "below")
         turning = (week < needed) == expanding
         pace = f"unless hash rate averages {sides[1]}" if turning else f"if hash rate averages {sides[0]}"
         change = f"{percent(needed / week - 1, 0, True)} on last week"
-        words.append(f"{name} ends in {TURN_DAYS} days {pace} {hash_rate_text(needed)} ({change})")
+        words.append(f"capitulation {turn} in {TURN_DAYS} days {pace} {hash_rate_text(needed)} ({change})")
     return words
 
 
@@ -310,10 +312,10 @@ def facts(state: State) -> pd.DataFrame:
     if state["hash_rate_missing_on"]:
         holes = f"hash rate missing on {state['hash_rate_missing_on']}"
         since, no_state = f"{since}; {holes}" if since else "", f"{no_state}; {holes}" if no_state else ""
-    gap_error = f"standard error {percent(state['gap_se'], 2)}, z {signed(state['gap_z'], 1)}"
+    gap_error = f"{signed(state['gap_z'], 1)} standard errors of {percent(state['gap_se'], 2)}"
     no_price = last_known("price_usd", "price")
     rows = [  # label, quantity, value, uncertainty, why a value is not known (the row is left out without a reason)
-        ("state", "ribbon state", state["ribbon_state"], "", ""),
+        ("state", "state of the miners", state["ribbon_state"], "", ""),
         ("age", "days in state", DASH if age is None else f"{at_least(state)}{age}", since, no_state),
         ("price", "", _number(state["price_usd"], "USD", ".4g"), "", no_price),
         ("gap", "gap between the means", percent(state["gap"], 2, True), gap_error, no_state),
@@ -375,7 +377,7 @@ def facts(state: State) -> pd.DataFrame:
     told, each = relapsed.pop("all", DASH), ", ".join(f"{name} {words}" for name, words in relapsed.items())
     seen = f"{share}, {level} {low} to {high}; {each}"
     none = f"none that counts lies {RELAPSE_DAYS} days back"
-    full = f"recoveries that relapsed within {RELAPSE_DAYS} days"
+    full = f"recoveries after which the next capitulation began within {RELAPSE_DAYS} days"
     rows.append((f"relapsed in {RELAPSE_DAYS} d", full, told, seen, none))
     chosen = shown_moments(state)
     if len(chosen):

@@ -11,37 +11,6 @@
       button.textContent = open ? "Hide code" : "Show code";
     });
   }
-  function key(row, column) {
-    var cell = row.cells[column];
-    var raw = cell.getAttribute("data-value");
-    return raw === null ? cell.textContent.trim() : Number(raw);
-  }
-  function empty(value) { return value === "" || value === "–"; }
-  function order(a, b, down) {
-    if (empty(a) || empty(b)) { return empty(a) - empty(b); }
-    var result = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
-    return down ? -result : result;
-  }
-  function sort(table, column, header) {
-    var down = header.getAttribute("aria-sort") === "ascending";
-    table.querySelectorAll("th[aria-sort]").forEach(function (other) { other.removeAttribute("aria-sort"); });
-    header.setAttribute("aria-sort", down ? "descending" : "ascending");
-    var body = table.tBodies[0];
-    Array.from(body.rows)
-      .sort(function (a, b) { return order(key(a, column), key(b, column), down); })
-      .forEach(function (row) { body.appendChild(row); });
-  }
-  document.querySelectorAll("table.data:not(.plain)").forEach(function (table) {
-    if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 3) { return; }
-    Array.from(table.tHead.rows[0].cells).forEach(function (header, column) {
-      var button = document.createElement("button");
-      button.type = "button";
-      button.className = "sorter";
-      while (header.firstChild) { button.appendChild(header.firstChild); }
-      header.appendChild(button);
-      button.addEventListener("click", function () { sort(table, column, header); });
-    });
-  });
   var links = Array.from(document.querySelectorAll(".toc a"));
   if (links.length && "IntersectionObserver" in window) {
     var byId = {};

@@ -1,0 +1,153 @@
+"""The answer on one screen, in plain words: where we stand, what followed, how sure that is, what to watch.
+
+Everything is computed from the results of a run, so index, report and the text for an e-mail say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from capitulation.study.chance import LEVEL
+from capitulation.study.present import GRADE_WORDS, State, at_least, facts, hash_rate_text, to_watch
+from capitulation.words import ANCHOR_WORDS, OF_CAPITULATIONS, between, count, exactly, p_text, percent, signed
+
+STANDS = {"expansion": "above", "capitulation": "below", "recovering": "below"}
+LEARNT = {"next adjustment": "the next adjustment of difficulty", "over in 30 d": "odds that it ends within 30 days"}
+LEARNT |= {"next one in 30 d": "odds of a new capitulation within 30 days"}
+
+
+class Answer(NamedTuple):
+    """A reader's question, the answer in a sentence, and the sentences that stand behind it."""
+
+    question: str
+    answer: str
+    behind: list[str]
+
+
+def answers(
+    state: State, headline: Mapping[str, Any], graded: pd.DataFrame, params: Any, age_days: float | None = None
+) -> list[Answer]:
+    """The answers that the results of a run can give, in the order in which they are read.
+
+    `state` as from `present_state`, `headline` as in headline.json, `graded` as forward_returns_by_grade.csv; each may
+    be empty. `params`: the run's parameters. `age_days`: how old the data are.
+    """
+    primary = headline.get("primary", {})
+    told = [where_we_stand(state, params, age_days)] if state else []
+    if primary.get("n_events"):
+        asked = {"anchor": params.primary_anchor, "horizon_days": params.primary_horizon_days}
+        rows = graded.set_index("grade") if len(graded) else graded
+        for name, value in asked.items() if len(rows) else ():
+            rows = rows[rows[name] == value]
+        told += [what_followed(primary, rows), how_sure(primary, rows, headline["p_column"], params.confidence)]
+    return [*told, what_to_watch(state)] if state else told
+
+
+def where_we_stand(state: State, params: Any, age_days: float | None) -> Answer:
+    """The state of the ribbons since when, with price and hash rate, their day, and how old it is."""
+    name, question = state["ribbon_state"], "Where do we stand?"
+    known = state["days_in_state"] is not None
+    answer = f"Not known: {state['unknown_because']}."
+    if known:
+        since = f"since {state['state_since']}" + " or earlier" * state["days_in_state_at_least"]
+        means = f"the {params.fast_days}-day mean of hash rate has been {STANDS[name]} its {params.slow_days}-day mean"
+        rising = ", and now rises" if name == "recovering" else ""
+        answer = f"{name.capitalize()}, {at_least(state)}day {state['days_in_state']}: {since} {means}{rising}."
+    old = f", {count(round(age_days), 'day')} ago" if age_days else ""
+    fall = state["hash_rate_drawdowns"]["30d"]
+    parts = [f"BTC closed at {state['price_usd']:,.0f} USD"] if state["price_usd"] else []
+    if fall["mean_ehs"]:
+        peak = "its highest so far"
+        if fall["drawdown"]:
+            peak = f"{percent(-fall['drawdown'])} below its peak of {fall['peak_date']}"
+        parts.append(f"hash rate (30-day mean) was {hash_rate_text(fall['mean_ehs'])}, {peak}")
+    answer += f" On {state['as_of']}{old}, {' and '.join(parts)}." if parts else ""
+    behind = []
+    if known and state["gap_z"] is not None:
+        side = "within" if abs(state["gap_z"]) <= 2 else "beyond"
+        behind.append(
+            f"The gap between the two means is {percent(state['gap'], 1, True)}, {side} what luck in finding blocks "
+            f"explains (its standard error is {percent(state['gap_se'], 1)})."
+        )
+    if state["grade"]:
+        whose = "The capitulation before" if name == "expansion" else "This capitulation so far"
+        behind.append(f"{whose} was {state['grade']}: {GRADE_WORDS[state['grade']]}.")
+    return Answer(question, answer, behind)
+
+
+def _rose(row: Mapping[str, Any]) -> str:
+    """`6 of 7`: how many events were followed by a gain."""
+    return f"{round(row['hit_rate'] * row['n_events'])} of {row['n_events']:.0f}"
+
+
+def what_followed(primary: Mapping[str, Any], graded: pd.DataFrame) -> Answer:
+    """How often BTC was higher after the signals, those of real and of noise-like capitulations apart, and any day."""
+    what, days = ANCHOR_WORDS[primary["anchor"]], primary["horizon_days"]
+    own = f"{_rose(primary)} {what} (median {percent(primary['median'], 0, True)})"
+    any_day = f"{percent(primary['base_hit_rate'])} of all days (median {percent(primary['base_median'], 0, True)})"
+    known = {name: row for name, row in graded.iterrows() if row["n_events"] and name in GRADE_WORDS}
+    of = f"{what} {OF_CAPITULATIONS[primary['anchor']]}"
+    split = [
+        f"{_rose(known[name])} {of} {name} capitulations (median {percent(known[name]['median'], 0, True)})"
+        for name in ("real", "noise-like")
+        if name in known
+    ]
+    if not split:
+        return Answer("What followed?", f"BTC was higher {days} days after {own}, and after {any_day}.", [])
+    behind = [f"All together: higher after {own}."]
+    if "doubtful" in known:
+        behind[0] = f"{behind[0][:-1]}; {_rose(known['doubtful'])} {of} doubtful ones, which lie between the two."
+    behind.append(
+        "Noise-like: hash rate seemed to fall no further than luck in finding blocks explains; real: far beyond it. "
+        "The grade of a capitulation is known on the day that it ends."
+    )
+    return Answer(
+        "What followed?", f"BTC was higher {days} days after {', after '.join(split)}, and after {any_day}.", behind
+    )
+
+
+def how_sure(primary: Mapping[str, Any], graded: pd.DataFrame, p_column: str, confidence: float) -> Answer:
+    """What chance gives: the exact rotation test of the excess over the own era, its interval, what could be seen."""
+    p, what, days = primary[p_column], ANCHOR_WORDS[primary["anchor"]], primary["horizon_days"]
+    as_well = f"the same pattern moved to other dates does as well in {percent(p)} of cases"
+    answer = f"Surer than chance: {as_well}" if p <= LEVEL else f"It cannot be told from chance: {as_well}"
+    of_real = graded.loc["real"] if "real" in graded.index and graded.loc["real", "n_events"] else {}
+    two = "_two_sided" if "two_sided" in p_column else ""
+    if len(of_real):
+        again = "do not stand out either" if of_real[f"p_family{two}"] > LEVEL else "stand out by themselves"
+        answer += f"; the real ones {again} (once every look is counted, {p_text(of_real[f'p_family{two}'])})"
+    low, high = primary["ci_low_own_era"], primary["ci_high_own_era"]
+    interval = f"{exactly(confidence)} interval {between(low, high)}"
+    behind = [
+        f"Excess over the average day of the same halving era: {signed(primary['excess_own_era'])} in log return over "
+        f"{days} days, about {percent(np.expm1(primary['excess_own_era']), 0, True)} ({interval}; {p_text(p)}). "
+        f"Outcomes overlap: the {what} tell as much as "
+        f"{count(round(primary['n_effective']), 'separate event')}."
+    ]
+    if primary.get("min_detectable_log") is not None:
+        effect = percent(np.expm1(primary["min_detectable_log"]), 0, True)
+        behind.append(f"Only an effect of about {effect} or more would be found in four of five such histories.")
+    if len(of_real):
+        behind.append(
+            f"The split by grade was made after looking; alone the real ones have {p_text(of_real[f'p{two}'])}."
+        )
+    return Answer("How sure is that?", f"{answer}.", behind)
+
+
+def what_to_watch(state: State) -> Answer:
+    """What would change the state, and what is said of the next weeks."""
+    rows = facts(state).set_index("label")["text"]
+    watch = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in reversed(to_watch(state))]
+    later = [f"{what[0].upper()}{what[1:]}: {rows[label]}." for label, what in LEARNT.items() if label in rows]
+    told = [*watch, *later] or ["Nothing can be said of the next weeks."]
+    return Answer("What to watch?", told[0], told[1:])
+
+
+def summary(title: str, told: list[Answer], more: list[str]) -> str:
+    """The answers as a text of at most ten lines for the body of an e-mail: `title`, a line each, then `more`."""
+    lines = [title, "", *(f"{one.question} {one.answer}" for one in told), *more]
+    return "\n".join(lines[:10]) + "\n"
