@@ -22,7 +22,7 @@ from capitulation.study.present import present_state
 from capitulation.study.returns import event_paths, forward_returns, own_era_excess
 from capitulation.study.trading import backtest
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "RULES",
