@@ -32,12 +32,12 @@ from capitulation.words import ANCHOR_WORDS, count, exactly
 ROWS_SHOWN, FIGURES_SHOWN = 15, 2
 FIRST_FIGURE = "ledger"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 375, "height": 740}
-RETURNS = "30-measure-forward-returns"
 SHOTS = {  # name: page, what to scroll to, the window
     "index": ("index", "", {"viewport": DESK}),
-    "page-light": (RETURNS, "figure", {"viewport": DESK}),
-    "page-dark": (RETURNS, "figure", {"viewport": DESK, "color_scheme": "dark"}),
-    "page-phone": (RETURNS, "figure", {"viewport": PHONE, "device_scale_factor": 2}),
+    "report": ("report", "", {"viewport": DESK}),
+    "report-dark": ("report", "figure", {"viewport": DESK, "color_scheme": "dark"}),
+    "report-phone": ("report", "", {"viewport": PHONE, "device_scale_factor": 2}),
+    "history": ("history", "", {"viewport": DESK}),
 }
 MAX_BYTES = 150_000
 COLUMNS = (
@@ -318,6 +318,8 @@ def take_screenshots(folder: Path) -> list[Path]:
         for name, (page, scroll_to, look) in SHOTS.items():
             window = chromium.new_context(offline=True, reduced_motion="reduce", **look).new_page()
             window.goto((folder / f"{page}.html").resolve().as_uri())
+            if page == "history":  # drawn by its script
+                window.locator(".spans button[aria-pressed=true]").wait_for()
             if scroll_to and window.locator(scroll_to).count():
                 centre = "element => element.scrollIntoView({block: 'center', behavior: 'instant'})"
                 window.locator(scroll_to).first.evaluate(centre)

@@ -63,11 +63,35 @@ def test_every_question_is_answered_from_its_figures():
     assert watch and not NO_WORD.search(words(told)), words(told)
 
 
+@pytest.mark.parametrize("price", [0.05, 5.3])
+def test_a_price_of_the_early_years_keeps_its_digits(price):
+    given = panel().assign(price_usd=price)
+    assert f"{price} USD" in answers(present_state(given, horizons=[90]), {}, pd.DataFrame(), PARAMS)[0].answer
+
+
+def test_what_is_not_defined_for_a_few_events_is_left_out_or_said():
+    few = headline(p_rotation_own_era=None, excess_own_era=None, ci_low_own_era=None, ci_high_own_era=None)
+    alone = headline(ci_low_own_era=None, ci_high_own_era=None, p_rotation_own_era=0.002)
+    for given in (few, alone):
+        told = answers({}, given, graded(real_p=np.nan), PARAMS)
+        assert len(told) == 2 and not NO_WORD.search(words(told)) and "real ones" not in words(told), words(told)
+    assert "below 1 %" in told[1].answer
+    one = answers({}, headline(n_events=1, hit_rate=1.0), pd.DataFrame(), PARAMS)[0].answer
+    assert "1 of 1 recovery " in one
+
+
+def test_a_rule_other_than_that_of_the_state_is_named():
+    told = answers({}, headline(definition="puell_compression"), graded(), PARAMS)
+    assert "Puell" in told[0].answer and "Puell" not in answers({}, headline(), graded(), PARAMS)[0].answer
+
+
 def test_what_stands_out_is_not_called_chance():
     chance, clear = (
         answers({}, headline(p_rotation_own_era=p), graded(family=p), PARAMS)[1].answer for p in (0.3, 0.01)
     )
     assert chance.split()[:4] != clear.split()[:4] and "1 %" in clear and "p = 0.010" in clear
+    mixed = answers({}, headline(p_rotation_own_era=0.01), graded(family=0.9), PARAMS)[1].answer
+    assert "either" not in mixed and "either" not in clear
 
 
 @pytest.mark.parametrize("falling", [0, 20, 45, 100])

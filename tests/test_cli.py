@@ -187,6 +187,7 @@ def test_any_run_name_stays_in_reports_or_is_one_line(stopped, capsys, name):
 @given(
     texts=st.fixed_dictionaries({name: st.text(max_size=12) for name in ("as-of", "source", "jobs", "force", "engine")})
 )
+@example(texts={"as-of": "", "source": "", "jobs": "", "force": "", "engine": "--"})
 def test_any_other_option_is_valid_or_one_line(stopped, capsys, texts):
     valid_or_one_line(capsys, *(f"--{name}={text}" for name, text in texts.items()))
 

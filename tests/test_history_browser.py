@@ -125,6 +125,20 @@ def test_the_rule_and_real_ones_only_choose_what_is_shaded(opened, simulated_pan
     assert page.evaluate(SHADED) == found.query("definition == 'puell_multiple' and grade == 'real'").shape[0]
 
 
+def test_without_an_episode_there_is_no_rule_to_choose(opened, file, market):
+    whole, none = file.read_text(), cap.apply_rules(market.panel).episodes.iloc[:0]
+    bare = chart_parts(json_item(history(market.panel, cap.hash_ribbons(market.panel), none)))
+    facts = about(market) | {"last_day": f"{market.panel.index[-1]:%Y-%m-%d}"}
+    try:
+        file.write_text(fill("history.html.j2", run="test", market=facts, figure=PICTURE, **bare))
+        page = opened()
+        assert page.locator("#rule").count() == 0 and page.get_by_role("button", name="all", exact=True).is_visible()
+        page.locator("#chart").press("Shift+ArrowLeft")
+        assert "BTC" in page.locator(".read").inner_text()
+    finally:
+        file.write_text(whole)
+
+
 def test_the_keyboard_moves_zooms_and_reads(opened):
     page = opened()
     page.locator("#chart").focus()

@@ -209,10 +209,10 @@ def odd(whole):
     stale.loc[stale.index[-30:], ["price_usd", "revenue_usd"]] = np.nan
     return {
         "narrow intervals": (whole, {"confidence": 0.8, "primary_days": 30}, []),
-        "no event": (whole, {"min_depth_z": 1000.0}, ["relapsed in 30 d", "what followed"]),
+        "no event": (whole, {"min_depth_z": 1000.0}, ["relapse in 30 days", "what followed"]),
         "no price for a month": (stale, {}, ["price", "hashprice", "rigs at a loss", "Puell multiple"]),
-        "constant hash rate": (constant, {}, ["relapsed in 30 d", "what followed"]),
-        "before the sample": (whole.iloc[:700], {"since": "2020-01-01"}, ["relapsed in 30 d", "what followed"]),
+        "constant hash rate": (constant, {}, ["relapse in 30 days", "what followed"]),
+        "before the sample": (whole.iloc[:700], {"since": "2020-01-01"}, ["relapse in 30 days", "what followed"]),
         "a single moment": (whole.iloc[:540], {}, []),
         "three columns": (
             whole[["price_usd", "hash_rate_ehs"]].reindex(columns=whole.columns),

@@ -131,6 +131,14 @@ def test_every_kind_of_output_is_shown_in_its_way(tmp_path):
     assert terminal.count("**b** $\\frac{c}{d}$ &lt;i&gt;e&lt;/i&gt;") == 3 and "\x1b" not in terminal
 
 
+def test_what_stands_beside_a_bare_dataframe_stays():
+    frame = pd.DataFrame({"a": range(100)})._repr_html_()
+    page = render.displayed(f"<h3>Mine</h3>{frame}<p>between</p>{frame}")
+    assert page.count('<div class="table-scroll"') == page.count("<table") == 2 and "columns</p>" not in page
+    assert "<h3>Mine</h3>" in page and "<p>between</p>" in page
+    assert "said" in render.displayed('<p class="dataframe">said</p>')
+
+
 def written(tmp_path, page, **changes):
     origin = dict.fromkeys(("what", "source", "name", "licence", "commercial", "attribution", "link", "as_of"), "x")
     origin |= {"commercial": "ask", **changes}

@@ -13,9 +13,10 @@ import pytest
 
 import homes
 from capitulation.errors import DataError, InputError, ReportError
+from capitulation.figures.compared import compared
 from capitulation.params import make_params
 from capitulation.report import run
-from capitulation.report.changes import changed_values, matched_episodes, revised_days, turned_claims
+from capitulation.report.changes import changed_values, in_words, matched_episodes, revised_days, turned_claims
 from capitulation.report.compare import bundle, compare_runs, reproduce
 from homes import OPEN, contents, report, small_market, small_panel, write_notebook
 
@@ -236,6 +237,45 @@ def test_a_new_report_opens_with_what_changed_since_the_last_one(home):
     assert "hold_days" in again and "It holds" not in again
 
 
+EARLIER = {
+    "state is a list": ("state.json", "[1]"),
+    "state without a name": ("state.json", '{"as_of": "2014-01-01"}'),
+    "state is cut off": ("state.json", "{"),
+    "episodes of other columns": ("tables/episodes.csv", "rule,from\nx,2014-01-01\n"),
+    "episodes without a start": ("tables/episodes.csv", "definition,start,end\nx,,2014-01-01\nx,2014-01-01,\n"),
+    "claims of other columns": ("tables/claims.csv", "number\n1\n"),
+    "an empty table": ("tables/claims.csv", ""),
+    "primary is a text": ("headline.json", '{"primary": "x"}'),
+}
+
+
+@pytest.mark.parametrize("earlier", EARLIER)
+def test_an_earlier_report_that_cannot_be_read_does_not_stop_the_next_one(home, earlier):
+    source = f"{OPEN}import capitulation as cap, pandas as pd\n(page.folder / 'tables').mkdir()\n"
+    source += "page.save_json('state', cap.present_state(page.panel, horizons=[7]))\n"
+    source += "page.save_json('headline', {'primary': {'excess_own_era': page.panel['price_usd'].mean()}})\n"
+    for name, columns in {"episodes": ("definition", "start", "end"), "claims": ("id", "claim", "verdict")}.items():
+        source += f"pd.DataFrame({{name: ['2014-01-02'] for name in {columns}}})"
+        source += f".to_csv(page.folder / 'tables' / '{name}.csv', index=False)\n"
+    write_notebook(home, "10-a-b", "# A", source)
+    name, text = EARLIER[earlier]
+    (report("t") / name).write_text(text)
+    revised = small_panel()
+    revised.iloc[10, 0] *= 2
+    assert (report("t", market=small_market(panel=revised)) / "index.html").is_file()
+
+
+def test_a_report_of_another_format_is_made_again(home, monkeypatch):
+    write_notebook(home, "10-a-b", "# A", "1")
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "FORMAT", "older")
+        folder = report("t")
+    with pytest.raises(DataError, match="another version"):
+        compare_runs("t", "t")
+    report("t", params=make_params({"hold_days": 20}))
+    assert run.read_record(folder)["format"] == run.FORMAT
+
+
 # --- published reports ----------------------------------------------------------------------------------------------
 
 
@@ -302,12 +342,38 @@ def test_differences_of_frames():
     assert kinds == {"2015-01-01 to 2015-02-01": "moved", "2016-01-01 to now": "moved"}
     assert matched_episodes(old, new.iloc[:2])["change"].tolist() == ["moved", "vanished"]
     assert matched_episodes(old.iloc[:2], new)["change"].tolist() == ["moved", "appeared"]
+    assert matched_episodes(old.tail(1), new.tail(1), ("2016-06-01", "2017-06-01"))["change"].tolist() == [
+        "vanished",
+        "appeared",
+    ]
     shown = changed_values({"a": 1, "b": 2.0, "c": 3}, {"a": 1, "b": 2.5})
     assert shown.to_numpy().tolist() == [["b", "2", "2.5", "+0.5"], ["c", "3", "–", "–"]]
+    digests = ({"snapshot": f"sha256:{letter * 64}"} for letter in "ab")
+    assert changed_values(*digests)["first"].item() == f"sha256:{'a' * 12}…"
     claims = pd.DataFrame({"id": [1, 2], "claim": ["A", "B"], "verdict": ["reproduced", "contradicted"]})
     turned = turned_claims(claims, claims.assign(verdict="contradicted"))
     assert turned.to_numpy().tolist() == [["A", "reproduced", "contradicted"]]
     assert turned_claims(claims, claims.iloc[:0]).empty
+    assert turned_claims(claims, claims.assign(verdict=np.nan)).empty
+
+
+def test_words_of_a_change_hold_no_gaps(tmp_path):
+    for name, primary in (
+        ("a", {"n_events": 0, "excess_own_era": None}),
+        ("b", {"n_events": 3, "excess_own_era": 0.1}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "headline.json").write_text(json.dumps({"primary": primary}))
+    found = dict.fromkeys(("The present state", "Episodes", "Claims"), pd.DataFrame())
+    found |= {name: changed_values({"a": "", "b": 1}, {"a": "x"}) for name in ("Parameters", "Software")}
+    found["The primary test"] = changed_values({"n_events": 0}, {"n_events": 3})
+    zero = small_panel(5).assign(price_usd=0.0)
+    found["Revised days"] = revised_days(zero[["price_usd"]], zero[["price_usd"]] + 1)
+    told = in_words(tmp_path / "a", tmp_path / "b", found)
+    rules = pd.DataFrame({"excess": [np.nan, 0.1], "low": [np.nan, 0.0], "high": [np.nan, 0.2]}, ["x", "y"])
+    gaps = {name: pd.Series(dtype=float, index=pd.DatetimeIndex([])) for name in "ab"}
+    told.append(compared(gaps, {"a": rules, "b": rules.tail(1)}).get_label())
+    assert len(told) == 5 and not re.search("–|nan|None|inf", " ".join(told)), told
 
 
 def test_a_bundle_is_the_same_twice_and_clears_up_after_its_own_run_only(two):

@@ -17,7 +17,7 @@ from test_browser import missing, opened  # noqa: F401  the fixture with the net
 ROWS = pd.DataFrame(
     {
         "definition": ["hash_ribbons", "hash_ribbons", "puell_multiple"] * 6,
-        "grade": ["real", "=1+1", "<b>"] * 6,
+        "grade": ["real", "=1+1", '"<b>"'] * 6,
         "days": range(18),
         "depth": np.r_[np.nan, np.linspace(-0.1, -0.2, 17)],
         "price_start": 1000.0,
@@ -53,8 +53,10 @@ def test_a_table_of_many_rows_is_closed_and_passes_the_cleaning(rows):
     assert page.startswith("<details") == (rows > tables.LONG)
     assert ("<summary>A &lt;list&gt; (16 rows)</summary>" in page) == (rows > tables.LONG)
     assert page.count("More of it.") == 1
-    cleaned = render.clean(page).replace(' rel="noopener noreferrer"', "")
-    assert sorted(cleaned) == sorted(page) and 'data-filter="definition grade"' in cleaned
+    cleaned, page = (
+        text.replace(' rel="noopener noreferrer"', "") for text in (render.clean(page), html.unescape(page))
+    )
+    assert sorted(html.unescape(cleaned)) == sorted(page) and 'data-filter="definition grade"' in cleaned
 
 
 def test_a_card_shows_verdict_source_statement_and_leaves_out_what_is_empty():
@@ -66,6 +68,11 @@ def test_a_card_shows_verdict_source_statement_and_leaves_out_what_is_empty():
     assert "✗ no" in second and "<dl></dl>" in second and "<b>" not in page and "&lt;b&gt;" in page
     cleaned = html.unescape(render.clean(page)).replace(' rel="noopener noreferrer"', "")
     assert sorted(cleaned) == sorted(html.unescape(page))
+
+
+def test_a_number_that_is_not_finite_is_sorted_as_missing():
+    page = tables.html_table(pd.DataFrame({"rule": ["a", "b", "c"], "x": [np.inf, -np.inf, 1.0]}), "Rows.")
+    assert re.findall('data-value="(.*?)"', page) == ["1"]
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
@@ -112,6 +119,9 @@ def test_rows_are_sorted_chosen_and_copied_with_the_network_off(shown, opened): 
     head, *rows = [line.split("\t") for line in page.evaluate("window.copied").split("\n")]
     assert head[0] == "rule" and head[4] == "price at start (USD)" and len(rows) == 6
     assert {row[1] for row in rows} == {"'=1+1"} and all(float(row[3]) < 0 for row in rows if row[3])
+    page.get_by_label("grade").select_option('"<b>"')
+    page.get_by_role("button", name="Copy table").click()
+    assert {line.split("\t")[1] for line in page.evaluate("window.copied").split("\n")[1:]} == {'"""<b>"""'}
     assert not opened.seen["errors"] and not opened.seen["failed"]
 
 

@@ -287,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for option, text in OPTIONS.items():
             command.add_argument(f"--{option.replace('_', '-')}", default=os.environ.get(option.upper(), ""), help=text)
     options, options.rest = root.parse_known_args(arguments)
+    vars(options).update({name: "--" for name in OPTIONS if getattr(options, name) == []})  # argparse drops this text
     vars(options).update({name: getattr(options, name) not in ("", "0") for name in SWITCHES})
     for number in (signal.SIGINT, signal.SIGTERM):  # ended politely either way: everything is put away
         signal.signal(number, signal.default_int_handler)

@@ -113,7 +113,7 @@ def strategy_label(name: str) -> str:
     >>> strategy_label("hash_ribbons_recovery_hold_90d"), strategy_label("hash_ribbons_out_of_capitulation")
     ('recovery, hold 90 days', 'out of capitulation')
     """
-    text = STAY_OUT if name.endswith(STAY_OUT) else _STRATEGY.sub(r"\2, \3", name)
+    text = STAY_OUT if name.endswith(STAY_OUT) else _STRATEGY.sub(r"\2, \3", name).replace("buy, ", "buy signal, ")
     return re.sub(r"hold_(\d+)d$", r"hold \1 days", text).replace("_", " ")
 
 

@@ -46,14 +46,19 @@ def compared(gaps: Mapping[str, pd.Series], excess: Mapping[str, pd.DataFrame]) 
     both = pd.concat([one, other], axis=1, join="inner").diff(axis=1).iloc[:, 1].abs()
     apart = "share no day on which the gap is known"
     if len(both):
-        apart = f"their gaps differ by up to {percent(both.max(), 2)} on {count(len(both), 'day')} of both"
+        apart = (
+            f"their gaps differ by up to {100 * both.max():.1f} percentage points on {count(len(both), 'day')} of both"
+        )
     ends = [
         f"{name} {percent(gap.iloc[-1], 1, True)} on {day(gap.index[-1])}" for name, gap in lines.items() if len(gap)
     ]
     told = []
     for rule in rules:
         each = [rows.loc[rule] for rows in excess.values() if rule in rows.index]
-        words = [f"{signed(row['excess'], 2)} ({between(row['low'], row['high'], 2)})" for row in each]
+        words = [
+            f"{signed(row['excess'], 2)} ({between(row['low'], row['high'], 2)})" if row.notna().all() else "not known"
+            for row in each
+        ]
         told.append(f"{style.rule_words(rule)} {' and '.join(words)}")
     alt = f"Gap: {', '.join(ends) or 'not known'}. Excess: {'; '.join(told) or 'not known'}."
     return finish(figure, f"{first} and {second}: {apart}", alt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,29 @@ MARKET = ("source", "snapshot", "retrieved_at", "first_day", "last_day", "n_days
 PRIMARY = ("n_events", "n_clusters", "n_effective", "mean", "median", "hit_rate", "base_median", "excess_own_era")
 PRIMARY += ("ci_low_own_era", "ci_high_own_era", "p_rotation_own_era", "excess_log", "p_rotation")
 STATE = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_drawdown", "hashprice", "puell_multiple")
+WORDS = {
+    "n_events": "events",
+    "n_clusters": "clusters",
+    "n_effective": "effective events",
+    "gap_z": "gap, standard errors",
+}
+WORDS |= {"mean": "mean return", "median": "median return", "hit_rate": "rose, share", "base_median": "median, any day"}
+WORDS |= {"excess_own_era": "excess, log return", "ci_low_own_era": "interval from", "ci_high_own_era": "interval to"}
+WORDS |= {"p_rotation_own_era": "p", "excess_log": "excess over any day, log return", "p_rotation": "p, any day"}
+DIGEST = re.compile(r"(sha256:\w{12})\w+")
+NOW = "now"  # the end of an episode that goes on; after any ISO day
 NAMED = 3  # revised days, events and claims that a sentence names; the others are counted
 
 
 def changed_values(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str] = ()) -> pd.DataFrame:
     """Frame[name, first, second, difference] of the values that differ (of `names`, in words), as text.
 
-    "–" where one has none; the difference only of numbers.
+    "–" where one has none; the difference only of numbers; of a digest its beginning.
     """
 
     def text(value: Any) -> str:
         shown = f"{value:.4g}".replace("-", "−") if isinstance(value, float) else str(value)
-        return "–" if value in (None, "") else shown
+        return "–" if value in (None, "") else DIGEST.sub(r"\1…", shown)
 
     def difference(one: Any, other: Any) -> str:
         numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)]
@@ -39,7 +51,7 @@ def changed_values(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[s
     pairs = [(key, a.get(key), b.get(key)) for key in names or {**a, **b}]
     rows = [(key, text(one), text(other), difference(one, other)) for key, one, other in pairs if one != other]
     found = pd.DataFrame(rows, columns=["name", "first", "second", "difference"])
-    return found.replace({"name": {name: name.replace("_", " ") for name in names}})
+    return found.replace({"name": {name: WORDS.get(name, name.replace("_", " ")) for name in names}})
 
 
 def changed_tables(a: Mapping[str, str], b: Mapping[str, str], only_a: str, only_b: str) -> dict[str, str]:
@@ -59,18 +71,26 @@ def revised_days(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("relative_change", key=abs, **order)
 
 
-def matched_episodes(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Frame[definition, change, first, second]: episodes that appeared, vanished or moved (those overlap in time)."""
+def matched_episodes(a: pd.DataFrame, b: pd.DataFrame, until: tuple[str, str] = (NOW, NOW)) -> pd.DataFrame:
+    """Frame[definition, change, first, second]: episodes that appeared, vanished or moved (those overlap in time).
+
+    `until`: the last day of each, to which an episode that goes on is known; by default it meets all that begin later.
+    """
     rows = []
+
+    def meet(old: tuple[str, str], new: tuple[str, str]) -> bool:
+        known = [last if end == NOW else end for (_start, end), last in zip((old, new), until, strict=True)]
+        return new[0] <= known[0] and old[0] <= known[1]
+
     for name in dict.fromkeys([*a["definition"], *b["definition"]]):
         chosen = [frame[frame["definition"] == name] for frame in (a, b)]
-        old, new = (list(zip(frame["start"], frame["end"].fillna("now"), strict=True)) for frame in chosen)
+        old, new = (list(zip(frame["start"], frame["end"].astype(object).fillna(NOW), strict=True)) for frame in chosen)
         for span in old:
-            twins = [other for other in new if other[0] < span[1] and span[0] < other[1]]  # "now" is after any ISO day
+            twins = [other for other in new if meet(span, other)]
             if span not in twins:
                 became = ", ".join(map(" to ".join, twins)) or "–"
                 rows.append((name, "moved" if twins else "vanished", " to ".join(span), became))
-        alone = [span for span in new if not any(span[0] < other[1] and other[0] < span[1] for other in old)]
+        alone = [span for span in new if not any(meet(other, span) for other in old)]
         rows += [(name, "appeared", "–", " to ".join(span)) for span in alone]
     return pd.DataFrame(rows, columns=["definition", "change", "first", "second"])
 
@@ -80,7 +100,7 @@ def turned_claims(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     if a.empty or b.empty:
         return pd.DataFrame()
     both = a[["id", "claim", "verdict"]].merge(b[["id", "verdict"]], on="id", suffixes=("_first", "_second"))
-    both = both[both["verdict_first"] != both["verdict_second"]].drop(columns="id")
+    both = both[both["verdict_first"] != both["verdict_second"]].dropna().drop(columns="id")
     return both.set_axis(["claim", "first", "second"], axis=1).reset_index(drop=True)
 
 
@@ -89,11 +109,12 @@ def differences(one: Path, other: Path, a: Mapping[str, Any], b: Mapping[str, An
     folders = one, other
     primary = [read_json(folder / "headline.json").get("primary", {}) for folder in folders]
     episodes = [read_table(folder, "episodes") for folder in folders]
+    until = a["market"]["last_day"], b["market"]["last_day"]
     tables = changed_tables(a["tables"], b["tables"], "only in the first", "only in the second")
     return {
         "The present state": changed_values(*(read_json(folder / "state.json") for folder in folders), STATE),
         "The primary test": changed_values(*primary, PRIMARY),
-        "Episodes": pd.DataFrame() if any(found.empty for found in episodes) else matched_episodes(*episodes),
+        "Episodes": pd.DataFrame() if any(found.empty for found in episodes) else matched_episodes(*episodes, until),
         "Claims": turned_claims(*(read_table(folder, "claims") for folder in folders)),
         "Revised days": revised_days(*(read_market(folder / "market").panel for folder in folders)),
         "Data": changed_values(a["market"], b["market"], MARKET),
@@ -116,8 +137,8 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
     """
     told, states = [], [read_json(folder / "state.json") for folder in (one, other)]
     if all(states) and len(found["The present state"]):
-        age = "day {days_in_state} on {as_of}"
-        before, now = (age.format(**state) for state in states)
+        ages = ["" if state["days_in_state"] is None else f"day {state['days_in_state']} " for state in states]
+        before, now = (f"{age}on {state['as_of']}" for age, state in zip(ages, states, strict=True))
         names = [state["ribbon_state"] for state in states]
         turned = f"The state was {names[0]} ({before}) and is {names[1]} ({now})."
         told.append(turned if names[0] != names[1] else f"The state is {names[1]}, as before: {before}, {now}.")
@@ -125,7 +146,7 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
         each = [
             f"{row.change} {row.second if row.change == 'appeared' else row.first}"
             + (f" (now {row.second})" if row.change == "moved" else "")
-            for row in rows.itertuples()
+            for row in rows.iloc[::-1].itertuples()  # the latest first
         ]
         told.append(f"Capitulations by {RULES[name].words if name in RULES else name}: {_listed(each)}.")
     if len(found["Claims"]):
@@ -136,24 +157,27 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
         excess, p = ([row.get(name) for row in primary] for name in ("excess_own_era", "p_rotation_own_era"))
         n = [count(row["n_events"], "event") for row in primary]
         sizes = n[1] if n[0] == n[1] else f"{n[1]} instead of {n[0]}"
-        told.append(
-            f"The primary test, {sizes}: excess {signed(excess[0])} became {signed(excess[1])}, {p_text(p[0])} became "
-            f"{p_text(p[1])}."
-        )
+        if None in (*excess, *p):
+            told.append(f"The primary test, {sizes}: not both have an excess and a p.")
+        else:
+            told.append(
+                f"The primary test, {sizes}: excess {signed(excess[0])} became {signed(excess[1])}, {p_text(p[0])} "
+                f"became {p_text(p[1])}."
+            )
     if len(rows := found["Revised days"]):
         top = rows.iloc[0]
-        change = "is gone" if pd.isna(top["second"]) else f"by {percent(top['relative_change'], 3, True)}"
-        change = change if pd.notna(top["first"]) else "is new"
+        if pd.isna(top["first"]) or pd.isna(top["second"]):
+            change = "is new" if pd.isna(top["first"]) else "is gone"
+        else:
+            change = f"by {percent(top['relative_change'], 3, True)}" if top["first"] else "from 0"
         told.append(
             f"Data of {count(rows['date'].nunique(), 'day')} were revised; the furthest, {top['column']} of "
             f"{top['date']:%Y-%m-%d}, {change}."
         )
-    if len(rows := found["Parameters"]):
+    for part, none in {"Parameters": "unset", "Software": "not there"}.items():
+        rows = found[part].replace({"first": {"–": none}, "second": {"–": none}})
         each = [f"{row.name} {row.first} became {row.second}" for row in rows.itertuples(index=False)]
-        told.append(f"Parameters: {_listed(each)}.")
-    if len(rows := found["Software"]):
-        each = [f"{row.name} {row.first} became {row.second}" for row in rows.itertuples(index=False)]
-        told.append(f"Software: {_listed(each)}.")
+        told += [f"{part}: {_listed(each)}."] if each else []
     return told
 
 
@@ -163,11 +187,10 @@ def since_last(published: Path, staging: Path, before: Mapping[str, Any], record
     Made again from the same data and parameters, a report keeps what the one before it told. A published report that
     can no longer be read tells nothing.
     """
-    alike = all(before[name] == record[name] for name in ("parameters", "own"))
-    if alike and before["market"]["digest"] == record["market"]["digest"]:
-        return before.get("since", [])
     try:
-        found = differences(published, staging, before, record)
-    except (CapitulationError, OSError, ValueError, KeyError):
+        alike = all(before[name] == record[name] for name in ("parameters", "own"))
+        if alike and before["market"]["digest"] == record["market"]["digest"]:
+            return before.get("since", [])
+        return in_words(published, staging, differences(published, staging, before, record))
+    except (CapitulationError, OSError, ValueError, LookupError, TypeError, AttributeError):
         return []
-    return in_words(published, staging, found)

@@ -74,7 +74,8 @@ def _overlaid(runs: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> dict[str, A
         excess[run] = rows.set_index("definition")[list(columns)].rename(columns=columns)
     drawn = compared(gaps, excess)
     narrow = drawn.narrow()
-    return picture_of("compared", png_bytes(drawn), png_bytes(narrow), str(drawn.get_label()), "Drawn over each other.")
+    caption = "Both reports: the gap of the Hash Ribbons in the last two years; what followed the signals of each rule."
+    return picture_of("compared", png_bytes(drawn), png_bytes(narrow), str(drawn.get_label()), caption)
 
 
 def bundle(run: str) -> Path:

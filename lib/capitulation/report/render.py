@@ -55,6 +55,8 @@ ATTRIBUTES = {tag: set(FORMULA_ATTRIBUTES.split()) for tag in FORMULA_TAGS.split
     "td": {"colspan", "rowspan", "data-value"},
 }
 TAG = re.compile(r"(<[^>]*>)")
+TABLE = re.compile(r'<table [^>]*class="dataframe".*?</table>', re.DOTALL)
+SIZE = re.compile(r"<p>\d+ rows × \d+ columns</p>")  # which pandas writes below a shortened table
 DAY = re.compile(r"(?<![\w.-])\d{4}-\d{2}-\d{2}(?![\w.-]*\w)")
 FIRST_FIGURES = ("ledger", "capitulations")
 PARTS = {  # tags of the cells that the reader's report shows, and the sections that they make
@@ -107,7 +109,7 @@ def displayed(page: str) -> str:
     """HTML that a cell displays, cleaned; a bare DataFrame in the look of the data tables."""
     cleaned = clean(page)
     if 'class="dataframe"' in cleaned:
-        cleaned = in_scroller(re.search(r"<table.*</table>", cleaned, re.DOTALL)[0])
+        cleaned = TABLE.sub(lambda match: in_scroller(match[0]), SIZE.sub("", cleaned))
     return cleaned.replace('class="dataframe"', 'class="data plain dataframe"')
 
 
@@ -297,9 +299,8 @@ def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], 
         [f"Published claims: {', '.join(f'{n} {verdict}' for verdict, n in told['claims'])}."] if told["claims"] else []
     )
     more += [f"Since the last report: {record['since'][0]}"] if record.get("since") else []
-    more += [
-        "Report: report.html; the chart to explore, tables and appendix beside it. Research, not investment advice."
-    ]
+    beside = "the chart to explore, tables" if explore else "tables"
+    more += [f"Report: report.html; {beside} and appendix beside it. Research, not investment advice."]
     (folder / "summary.txt").write_text(summary(told["title"], told["answers"], more), encoding="utf-8")
 
 

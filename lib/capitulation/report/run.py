@@ -39,7 +39,7 @@ from capitulation.simulate.market import simulate_panel
 
 DEFAULT_RUN, SIMULATED_RUN, COMPARISONS = "latest", "simulated", "compare"
 RUN_NAME = re.compile(r"(?!.*\.\.|.*\.(failed|zip|lock)$|compare$)[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE | re.ASCII)
-SOURCES_TABLE = "sources"
+SOURCES_TABLE, FORMAT = "sources", 3  # of run.json
 NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MARKET_PARAMETERS = {"source", "data", "columns", "licence", "block_clock", "as_of", "max_age_days", "simulation_seed"}
 PRICE_TAG = "price"  # beside `parameters` at the cell of a notebook that says nothing without a price
@@ -165,16 +165,16 @@ def new_record(work: Work) -> dict[str, Any]:
         key = _digest(item.name, item.digest, values, [shared[group] for group in item.shared], common)
         made.append({"name": item.name, "key": key, "sha256": item.digest, "parameters": values})
     key = _digest(work.run, asked, work.own, [item["key"] for item in made])
-    start = {"format": 3, "key": key, "run": work.run, "parameters": asked, "own": work.own}
+    start = {"format": FORMAT, "key": key, "run": work.run, "parameters": asked, "own": work.own}
     start |= {"changed": params.model_dump(exclude_defaults=True) | work.own, "versions": now, "notebooks": made}
     return start | {"library": library, "market": facts}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json in `folder`; {} where there is none, or where its seal says that it is not as it was written."""
+    """The run.json in `folder`; {} where there is none, of another format, or not as it was written by its seal."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         facts = json.loads((folder / "run.json").read_bytes())
-        if facts.pop("seal") == _digest(facts):
+        if facts.pop("seal") == _digest(facts) and facts["format"] == FORMAT:
             return facts
     return {}
 
@@ -186,7 +186,7 @@ def open_report(run: str) -> tuple[Path, dict[str, Any]]:
         published = sorted(path.parent.name for path in reports_folder().glob("[A-Za-z0-9]*/run.json"))
         raise InputError(f"RUN={run}: no such report; there are: {', '.join(published) or 'none, run make report'}")
     if not (facts := read_record(folder)):
-        raise DataError(f"reports/{run}/run.json: damaged; make the report again")
+        raise DataError(f"reports/{run}/run.json: damaged, or of another version; make the report again")
     return folder, facts
 
 

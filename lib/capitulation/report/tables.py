@@ -98,8 +98,9 @@ def format_cell(value: Any, spec: str = "") -> str:
 
 
 def keep_units(text: str) -> str:
-    """`text` in which a number and its per-cent sign, a p and its value, and a "to" and what follows stay together."""
+    """`text` in which a number and its unit, a p and its value, and a "to" and what follows stay together."""
     text = re.sub(r" to (?=[+−])", " to\u00a0", text.replace(" %", "\u00a0%"))
+    text = re.sub(r"(?<=\d) (?=(?:EH/s|USD)\b)", "\u00a0", text)
     return re.sub(r"\bp ([=<≤]) ", "p\u00a0\\1\u00a0", text)
 
 
@@ -142,7 +143,7 @@ def _cell(value: Any, spec: str, numeric: bool, place: int) -> str:
     else:
         kind = "short" if place and len(text) <= SHORT else ""
     kept = f' class="{kind}"' if kind else ""
-    kept += f' data-value="{float(value):.10g}"' if numeric and pd.notna(value) else ""
+    kept += f' data-value="{float(value):.10g}"' if numeric and pd.notna(value) and np.isfinite(value) else ""
     return f"<td{kept}>{text}</td>" if place else f'<th scope="row"{kept}>{text}</th>'
 
 

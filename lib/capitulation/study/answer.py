@@ -11,13 +11,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from capitulation.mining.rules import RULES
 from capitulation.study.chance import LEVEL
 from capitulation.study.present import GRADE_WORDS, State, at_least, facts, hash_rate_text, to_watch
-from capitulation.words import ANCHOR_WORDS, OF_CAPITULATIONS, between, count, exactly, p_text, percent, signed
+from capitulation.words import (
+    ANCHOR_WORDS,
+    OF_CAPITULATIONS,
+    ONE_ANCHOR,
+    between,
+    count,
+    exactly,
+    odds_text,
+    p_text,
+    percent,
+    signed,
+)
 
+PRESENT_RULE = "hash_ribbons"  # which the state goes by
 STANDS = {"expansion": "above", "capitulation": "below", "recovering": "below"}
-LEARNT = {"next adjustment": "the next adjustment of difficulty", "over in 30 d": "odds that it ends within 30 days"}
-LEARNT |= {"next one in 30 d": "odds of a new capitulation within 30 days"}
+LEARNT = {"next adjustment": "the next adjustment of difficulty", "over in 30 days": "odds that it ends within 30 days"}
+LEARNT |= {"new capitulation in 30 days": "odds of a new capitulation within 30 days"}
 
 
 class Answer(NamedTuple):
@@ -43,7 +56,10 @@ def answers(
         rows = graded.set_index("grade") if len(graded) else graded
         for name, value in asked.items() if len(rows) else ():
             rows = rows[rows[name] == value]
-        told += [what_followed(primary, rows), how_sure(primary, rows, headline["p_column"], params.confidence)]
+        told += [
+            what_followed(primary, rows, headline.get("sample_start", "")),
+            how_sure(primary, rows, headline["p_column"], params.confidence),
+        ]
     return [*told, what_to_watch(state)] if state else told
 
 
@@ -59,7 +75,8 @@ def where_we_stand(state: State, params: Any, age_days: float | None) -> Answer:
         answer = f"{name.capitalize()}, {at_least(state)}day {state['days_in_state']}: {since} {means}{rising}."
     old = f", {count(round(age_days), 'day')} ago" if age_days else ""
     fall = state["hash_rate_drawdowns"]["30d"]
-    parts = [f"BTC closed at {state['price_usd']:,.0f} USD"] if state["price_usd"] else []
+    price = facts(state).set_index("label")["value"].get("price")
+    parts = [f"BTC closed at {price}"] if state["price_usd"] else []
     if fall["mean_ehs"]:
         peak = "its highest so far"
         if fall["drawdown"]:
@@ -79,52 +96,62 @@ def where_we_stand(state: State, params: Any, age_days: float | None) -> Answer:
     return Answer(question, answer, behind)
 
 
-def _rose(row: Mapping[str, Any]) -> str:
-    """`6 of 7`: how many events were followed by a gain."""
-    return f"{round(row['hit_rate'] * row['n_events'])} of {row['n_events']:.0f}"
+def _rose(row: Mapping[str, Any], anchor: str) -> str:
+    """`6 of 7 recoveries`: how many events at `anchor` were followed by a gain."""
+    n = round(row["n_events"])
+    return f"{round(row['hit_rate'] * n)} of {count(n, ONE_ANCHOR[anchor], ANCHOR_WORDS[anchor])}"
 
 
-def what_followed(primary: Mapping[str, Any], graded: pd.DataFrame) -> Answer:
+def what_followed(primary: Mapping[str, Any], graded: pd.DataFrame, since: str) -> Answer:
     """How often BTC was higher after the signals, those of real and of noise-like capitulations apart, and any day."""
-    what, days = ANCHOR_WORDS[primary["anchor"]], primary["horizon_days"]
-    own = f"{_rose(primary)} {what} (median {percent(primary['median'], 0, True)})"
+    anchor, days = primary["anchor"], primary["horizon_days"]
+    rule = primary.get("definition", PRESENT_RULE)
+    higher = f"{f'Since {since[:4]} ' if since else ''}BTC was higher {days} days after"
+    if rule != PRESENT_RULE:
+        higher = f"Capitulations by the rule {RULES[rule].words}: {higher}"
+    own = f"{_rose(primary, anchor)} (median {percent(primary['median'], 0, True)})"
     any_day = f"{percent(primary['base_hit_rate'])} of all days (median {percent(primary['base_median'], 0, True)})"
     known = {name: row for name, row in graded.iterrows() if row["n_events"] and name in GRADE_WORDS}
-    of = f"{what} {OF_CAPITULATIONS[primary['anchor']]}"
+    of = OF_CAPITULATIONS[anchor]
     split = [
-        f"{_rose(known[name])} {of} {name} capitulations (median {percent(known[name]['median'], 0, True)})"
+        f"{_rose(known[name], anchor)} {of} {name} capitulations (median {percent(known[name]['median'], 0, True)})"
         for name in ("real", "noise-like")
         if name in known
     ]
     if not split:
-        return Answer("What followed?", f"BTC was higher {days} days after {own}, and after {any_day}.", [])
+        return Answer("What followed?", f"{higher} {own}, and after {any_day}.", [])
     behind = [f"All together: higher after {own}."]
     if "doubtful" in known:
-        behind[0] = f"{behind[0][:-1]}; {_rose(known['doubtful'])} {of} doubtful ones, which lie between the two."
+        behind[0] = (
+            f"{behind[0][:-1]}; {_rose(known['doubtful'], anchor)} {of} doubtful ones, which lie between the two."
+        )
     behind.append(
         "Noise-like: hash rate seemed to fall no further than luck in finding blocks explains; real: far beyond it. "
         "The grade of a capitulation is known on the day that it ends."
     )
-    return Answer(
-        "What followed?", f"BTC was higher {days} days after {', after '.join(split)}, and after {any_day}.", behind
-    )
+    return Answer("What followed?", f"{higher} {', after '.join(split)}, and after {any_day}.", behind)
 
 
 def how_sure(primary: Mapping[str, Any], graded: pd.DataFrame, p_column: str, confidence: float) -> Answer:
     """What chance gives: the exact rotation test of the excess over the own era, its interval, what could be seen."""
     p, what, days = primary[p_column], ANCHOR_WORDS[primary["anchor"]], primary["horizon_days"]
-    as_well = f"the same pattern moved to other dates does as well in {percent(p)} of cases"
+    if p is None:
+        return Answer("How sure is that?", f"Not known: the {what} are too few, or the days too alike, to test.", [])
+    as_well = f"the same pattern moved to other dates does as well in {odds_text(p)} of cases"
     answer = f"Surer than chance: {as_well}" if p <= LEVEL else f"It cannot be told from chance: {as_well}"
-    of_real = graded.loc["real"] if "real" in graded.index and graded.loc["real", "n_events"] else {}
     two = "_two_sided" if "two_sided" in p_column else ""
+    of_real = graded.loc["real"] if "real" in graded.index and pd.notna(graded.loc["real", f"p{two}"]) else {}
     if len(of_real):
-        again = "do not stand out either" if of_real[f"p_family{two}"] > LEVEL else "stand out by themselves"
+        again = "do not stand out" + " either" * (p > LEVEL)
+        if of_real[f"p_family{two}"] <= LEVEL:
+            again = "stand out by themselves"
         answer += f"; the real ones {again} (once every look is counted, {p_text(of_real[f'p_family{two}'])})"
     low, high = primary["ci_low_own_era"], primary["ci_high_own_era"]
-    interval = f"{exactly(confidence)} interval {between(low, high)}"
+    sure = [f"{exactly(confidence)} interval {between(low, high)}"] if None not in (low, high) else []
+    excess, sure = primary["excess_own_era"], "; ".join([*sure, p_text(p)])
     behind = [
-        f"Excess over the average day of the same halving era: {signed(primary['excess_own_era'])} in log return over "
-        f"{days} days, about {percent(np.expm1(primary['excess_own_era']), 0, True)} ({interval}; {p_text(p)}). "
+        f"Excess over the average day of the same halving era: {signed(excess)} in log return over {days} days, about "
+        f"{percent(np.expm1(excess), 0, True)} ({sure}). "
         f"Outcomes overlap: the {what} tell as much as "
         f"{count(round(primary['n_effective']), 'separate event')}."
     ]

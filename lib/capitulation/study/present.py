@@ -47,8 +47,8 @@ GRADE_WORDS = {"real": "beyond three", "doubtful": "between two and three", "noi
 GRADE_WORDS = {name: f"lowest gap {words} standard errors of block luck" for name, words in GRADE_WORDS.items()}
 DASH, NOT_KNOWN = "–", "not known"
 WATCH = ("to watch", "to watch also")
-CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 d")
-CARD += ("next one in 30 d", "relapsed in 30 d", *WATCH)
+CARD = ("price", "gap", "30-day mean vs peak", "next adjustment", "hashprice", "rigs at a loss", "over in 30 days")
+CARD += ("new capitulation in 30 days", "relapse in 30 days", *WATCH)
 
 EXIT_CODES = {"expansion": 0, "capitulation": 10, "recovering": 11, "unknown": 12}
 BARS = "▁▂▃▄▅▆▇█"
@@ -280,8 +280,9 @@ def to_watch(state: State) -> list[str]:
     needed = state["required_hash_rate_ehs"].get(f"{TURN_DAYS}d")
     if ahead and ahead["n"]:
         alike = f"of {count(ahead['n'], 'recovery', 'recoveries')} from {state['grade']} capitulations that held"
-        alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed'] or 'none'} had a new one"
-        alike += f" by day {ahead['within_days']}"
+        were = "was" if ahead["relapsed"] == 1 else "were"
+        alike += f" {count(state['days_in_state'], 'day')}, {ahead['relapsed'] or 'none'} {were} followed"
+        alike += f" by a new capitulation by day {ahead['within_days']}"
         words.append(alike)
     if needed and week and state["days_in_state"]:
         expanding = state["ribbon_state"] == "expansion"
@@ -358,7 +359,7 @@ def facts(state: State) -> pd.DataFrame:
     for name, needed in state["required_hash_rate_ehs"].items():
         days = name.removesuffix("d")
         full = f"mean hash rate of the next {days} days at which the means meet"
-        rows.append((f"means meet, {days} d", full, hash_rate_text(needed), last_week, no_state or no_rate))
+        rows.append((f"means meet, {days} days", full, hash_rate_text(needed), last_week, no_state or no_rate))
     expanding, by_age = state["ribbon_state"] == "expansion", odds_table(state).set_index("within_days")
     for name, odds in list(state["turn_odds"].items())[: 1 if expanding else None] if age else ():
         days, told = int(name.removesuffix("d")), "as hash rate moved on after earlier days"
@@ -367,7 +368,7 @@ def facts(state: State) -> pd.DataFrame:
             told = f"by age alone {percent(seen['odds'])}, {level} {percent(seen['low'])} to {percent(seen['high'])}"
             told += f", {count(int(seen['n_at_risk']), 'past episode')} of this age"
         why = "less than a year of hash rate to learn from"
-        rows.append((f"{'next one' if expanding else 'over'} in {days} d", "", odds_text(odds), told, why))
+        rows.append((f"{'new capitulation' if expanding else 'over'} in {days} days", "", odds_text(odds), told, why))
     whose = "the capitulation before" if expanding else "this capitulation so far"
     deep = GRADE_WORDS.get(state["grade"], "")
     rows.append((f"grade {whose.split()[-1]}", f"grade of {whose}", state["grade"] or DASH, deep, ""))
@@ -378,7 +379,7 @@ def facts(state: State) -> pd.DataFrame:
     seen = f"{share}, {level} {low} to {high}; {each}"
     none = f"none that counts lies {RELAPSE_DAYS} days back"
     full = f"recoveries after which the next capitulation began within {RELAPSE_DAYS} days"
-    rows.append((f"relapsed in {RELAPSE_DAYS} d", full, told, seen, none))
+    rows.append((f"relapse in {RELAPSE_DAYS} days", full, told, seen, none))
     chosen = shown_moments(state)
     if len(chosen):
         row = chosen.iloc[0]

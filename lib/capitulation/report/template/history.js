@@ -57,6 +57,7 @@
     Array.from(new Set(told.rule)).forEach(function (name) { rule.add(new Option(name)); });
     rule.addEventListener("change", choose);
     real.addEventListener("change", choose);
+    if (!rule.length) { rule.closest(".choices").remove(); }
     var spans = layout.tags.map(function (span) {
       var button = document.createElement("button");
       button.type = "button";

@@ -4,8 +4,10 @@
   var folds = document.querySelectorAll("details.code");
   if (button && folds.length) {
     button.hidden = false;
+    document.body.classList.add("quiet");
     button.addEventListener("click", function () {
       var open = button.getAttribute("aria-pressed") !== "true";
+      document.body.classList.toggle("quiet", !open);
       folds.forEach(function (fold) { fold.open = open; });
       button.setAttribute("aria-pressed", String(open));
       button.textContent = open ? "Hide code" : "Show code";

@@ -44,9 +44,9 @@
       var label = element("label", heads[column].textContent.trim() + " ", tools);
       var select = element("select", "", label);
       element("option", "all", select).value = "";
-      var seen = {};
-      rows.forEach(function (row) { seen[row.cells[column].textContent.trim()] = true; });
-      Object.keys(seen).forEach(function (text) { element("option", text, select).value = text; });
+      var seen = new Set(rows.map(function (row) { return row.cells[column].textContent.trim(); }));
+      seen.delete("");
+      seen.forEach(function (text) { element("option", text, select).value = text; });
       select.addEventListener("change", show);
       return { column: column, select: select };
     }).filter(Boolean);
@@ -71,7 +71,9 @@
       var text = one.getAttribute("data-value") || one.textContent;
       if (unit) { text = text.replace(unit.textContent, "(" + unit.textContent + ")"); }
       text = text.replace(/\s+/g, " ").trim();
-      return /^[=+@-]/.test(text) && isNaN(Number(text)) ? "'" + text : text === "–" ? "" : text;
+      if (/^[=+@-]/.test(text) && isNaN(Number(text))) { text = "'" + text; }
+      if (text.indexOf('"') >= 0) { return '"' + text.replace(/"/g, '""') + '"'; }  // else a spreadsheet takes it for a quote
+      return text === "–" ? "" : text;
     }
     return Array.from(table.rows).filter(function (row) { return !row.hidden; }).map(function (row) {
       return Array.from(row.cells).map(cell).join("\t");
