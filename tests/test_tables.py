@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import pytest
 
 from capitulation.mining.rules import RULES
 from capitulation.report import render, tables
-from test_browser import missing, opened  # noqa: F401  the fixture with the network off
+from test_browser import browser, opened  # noqa: F401  fixtures: Chromium with the network off
 
 ROWS = pd.DataFrame(
     {
@@ -76,19 +75,6 @@ def test_a_number_that_is_not_finite_is_sorted_as_missing():
 
 
 # --- in a browser ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not chromium:
-        missing("Chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def puell_compression(
 
 @rule(
     "hashprice_stress",
-    source='hashprice: Luxor Technology, "Hashrate Index", 2019; the comparison with its own year is this report\'s',
+    source='hashprice: Luxor Technology, "Hashrate Index", 2019; the comparison with its own year is this suite\'s',
 )
 def hashprice_stress(panel: pd.DataFrame, *, hashprice_stress_ratio: Stress = 0.5) -> pd.DataFrame:
     """hashprice (USD) below hashprice_stress_ratio times its 365-day mean"""

@@ -269,13 +269,8 @@ def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], 
         (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
     told, terms = story(folder, pages, record, params), glossary()
     explore = read_json(folder / "history.json")
-    about |= {
-        "story": told,
-        "pages": pages,
-        "params": params,
-        "explore": bool(explore),
-        "since": record.get("since", []),
-    }
+    since = record.get("since", [])
+    about |= {"story": told, "pages": pages, "params": params, "explore": bool(explore), "since": since}
     index = fill("index.html.j2", tables=listed_tables(record["tables"]), **about)
     (folder / "index.html").write_text(index, encoding="utf-8")
     sections = []
@@ -295,10 +290,9 @@ def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], 
         picture = next((figure for page in pages for figure in page.figures if figure["name"] == "capitulations"), {})
         page = fill("history.html.j2", figure=picture, **chart_parts(explore), **about)
         (folder / "history.html").write_text(page, encoding="utf-8")
-    more = (
-        [f"Published claims: {', '.join(f'{n} {verdict}' for verdict, n in told['claims'])}."] if told["claims"] else []
-    )
-    more += [f"Since the last report: {record['since'][0]}"] if record.get("since") else []
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in told["claims"])
+    more = [f"Published claims: {verdicts}."] if verdicts else []
+    more += [f"Since the last report: {since[0]}"] if since else []
     beside = "the chart to explore, tables" if explore else "tables"
     more += [f"Report: report.html; {beside} and appendix beside it. Research, not investment advice."]
     (folder / "summary.txt").write_text(summary(told["title"], told["answers"], more), encoding="utf-8")
@@ -312,7 +306,7 @@ def story(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], params
     chosen = [figure for name in FIRST_FIGURES for figure in every if figure["name"] == name] or every[:1]
     simulated = "Simulated market: " * market["simulated"]
     return {
-        "title": f"{simulated}miner capitulation on {market['last_day']}",
+        "title": f"{simulated}Miner capitulation on {market['last_day']}",
         "answers": answers(state, read_json(folder / "headline.json"), graded, params, market["age_days"]),
         "state": state,
         "facts": card_facts(state) if state else [],

@@ -359,11 +359,8 @@ def fill(
     staging: Path, work: Work, record: dict[str, Any], before: Mapping[str, Any], options: Options, progress: Progress
 ) -> None:
     """Fill the staging folder: take over what is unchanged since `before`, run the rest, render the pages."""
-    from capitulation.report import (
-        changes,
-        engine,
-        render,
-    )  # a third of a second, which an unchanged report need not wait
+    # Half a second, for which an unchanged report need not wait.
+    from capitulation.report import changes, engine, render
 
     name = options.engine or ("in-process" if sys.platform == "linux" else "kernel")
     began, books, parts = time.perf_counter(), staging / "notebooks", staging / ".parts"
