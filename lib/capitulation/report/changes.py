@@ -11,33 +11,26 @@ import pandas as pd
 
 from capitulation.data.market import read_market
 from capitulation.errors import CapitulationError
-from capitulation.mining.rules import RULES
+from capitulation.figures.style import rule_words
 from capitulation.paths import read_json
-from capitulation.report.tables import read_table
+from capitulation.report.tables import codebook, read_table
 from capitulation.words import count, p_text, percent, signed
 
 MARKET = ("source", "snapshot", "retrieved_at", "first_day", "last_day", "n_days", "simulated")
 PRIMARY = ("n_events", "n_clusters", "n_effective", "mean", "median", "hit_rate", "base_median", "excess_own_era")
 PRIMARY += ("ci_low_own_era", "ci_high_own_era", "p_rotation_own_era", "excess_log", "p_rotation")
 STATE = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_drawdown", "hashprice", "puell_multiple")
-WORDS = {
-    "n_events": "events",
-    "n_clusters": "clusters",
-    "n_effective": "effective events",
-    "gap_z": "gap, standard errors",
-}
-WORDS |= {"mean": "mean return", "median": "median return", "hit_rate": "rose, share", "base_median": "median, any day"}
-WORDS |= {"excess_own_era": "excess, log return", "ci_low_own_era": "interval from", "ci_high_own_era": "interval to"}
-WORDS |= {"p_rotation_own_era": "p", "excess_log": "excess over any day, log return", "p_rotation": "p, any day"}
 DIGEST = re.compile(r"(sha256:\w{12})\w+")
 NOW = "now"  # the end of an episode that goes on; after any ISO day
 NAMED = 3  # revised days, events and claims that a sentence names; the others are counted
 
 
-def changed_values(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str] = ()) -> pd.DataFrame:
-    """Frame[name, first, second, difference] of the values that differ (of `names`, in words), as text.
+def changed_values(
+    a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str] = (), table: str = ""
+) -> pd.DataFrame:
+    """Frame[name, first, second, difference] of the values that differ (of `names`, as the codebook heads `table`).
 
-    "–" where one has none; the difference only of numbers; of a digest its beginning.
+    Values as text, "–" where one has none; the difference only of numbers; of a digest its beginning.
     """
 
     def text(value: Any) -> str:
@@ -51,7 +44,8 @@ def changed_values(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[s
     pairs = [(key, a.get(key), b.get(key)) for key in names or {**a, **b}]
     rows = [(key, text(one), text(other), difference(one, other)) for key, one, other in pairs if one != other]
     found = pd.DataFrame(rows, columns=["name", "first", "second", "difference"])
-    return found.replace({"name": {name: WORDS.get(name, name.replace("_", " ")) for name in names}})
+    known = codebook().query("table == @table").set_index("column")["heading"]
+    return found.replace({"name": {name: known.get(name, name.replace("_", " ")) for name in names}})
 
 
 def changed_tables(a: Mapping[str, str], b: Mapping[str, str], only_a: str, only_b: str) -> dict[str, str]:
@@ -107,13 +101,14 @@ def turned_claims(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def differences(one: Path, other: Path, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     """Everything that differs between the reports in two folders with the records `a` and `b`, by name of the part."""
     folders = one, other
+    states = [read_json(folder / "state.json") for folder in folders]
     primary = [read_json(folder / "headline.json").get("primary", {}) for folder in folders]
     episodes = [read_table(folder, "episodes") for folder in folders]
     until = a["market"]["last_day"], b["market"]["last_day"]
     tables = changed_tables(a["tables"], b["tables"], "only in the first", "only in the second")
     return {
-        "The present state": changed_values(*(read_json(folder / "state.json") for folder in folders), STATE),
-        "The primary test": changed_values(*primary, PRIMARY),
+        "The present state": changed_values(*states, STATE, "state.json"),
+        "The primary test": changed_values(*primary, PRIMARY, "forward_returns"),
         "Episodes": pd.DataFrame() if any(found.empty for found in episodes) else matched_episodes(*episodes, until),
         "Claims": turned_claims(*(read_table(folder, "claims") for folder in folders)),
         "Revised days": revised_days(*(read_market(folder / "market").panel for folder in folders)),
@@ -148,7 +143,7 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
             + (f" (now {row.second})" if row.change == "moved" else "")
             for row in rows.iloc[::-1].itertuples()  # the latest first
         ]
-        told.append(f"Capitulations by {RULES[name].words if name in RULES else name}: {_listed(each)}.")
+        told.append(f"Capitulations by {rule_words(name)}: {_listed(each)}.")
     if len(found["Claims"]):
         each = [f"“{row.claim}” was {row.first} and is {row.second}" for row in found["Claims"].itertuples()]
         told.append(f"Claims that turned: {_listed(each)}.")
