@@ -16,7 +16,7 @@ from capitulation.errors import DataError, InputError, ReportError
 from capitulation.figures.compared import compared
 from capitulation.params import make_params
 from capitulation.report import run
-from capitulation.report.changes import changed_values, in_words, matched_episodes, revised_days, turned_claims
+from capitulation.report.changes import changed_values, in_words, matched_episodes, revised_days, side, turned_claims
 from capitulation.report.compare import bundle, compare_runs, reproduce
 from homes import OPEN, contents, report, small_market, small_panel, write_notebook
 
@@ -369,7 +369,7 @@ def test_words_of_a_change_hold_no_gaps(tmp_path):
     found["The primary test"] = changed_values({"n_events": 0}, {"n_events": 3})
     zero = small_panel(5).assign(price_usd=0.0)
     found["Revised days"] = revised_days(zero[["price_usd"]], zero[["price_usd"]] + 1)
-    told = in_words(tmp_path / "a", tmp_path / "b", found)
+    told = in_words(*(side(tmp_path / name, {}) for name in "ab"), found)
     rules = pd.DataFrame({"excess": [np.nan, 0.1], "low": [np.nan, 0.0], "high": [np.nan, 0.2]}, ["x", "y"])
     gaps = {name: pd.Series(dtype=float, index=pd.DatetimeIndex([])) for name in "ab"}
     told.append(compared(gaps, {"a": rules, "b": rules.tail(1)}).get_label())

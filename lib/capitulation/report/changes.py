@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -23,6 +23,21 @@ STATE = ("as_of", "ribbon_state", "days_in_state", "gap", "gap_z", "hash_rate_dr
 DIGEST = re.compile(r"(sha256:\w{12})\w+")
 NOW = "now"  # the end of an episode that goes on; after any ISO day
 NAMED = 3  # revised days, events and claims that a sentence names; the others are counted
+
+
+class Side(NamedTuple):
+    """One of two reports: where it lies, its record, and of its results the state and the row of the primary test."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    state: Mapping[str, Any]
+    primary: Mapping[str, Any]
+
+
+def side(folder: Path, record: Mapping[str, Any]) -> Side:
+    """The report in `folder`, of the record `record`; what it did not make is empty."""
+    primary = read_json(folder / "headline.json").get("primary", {})
+    return Side(folder, record, read_json(folder / "state.json"), primary)
 
 
 def changed_values(
@@ -98,17 +113,15 @@ def turned_claims(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     return both.set_axis(["claim", "first", "second"], axis=1).reset_index(drop=True)
 
 
-def differences(one: Path, other: Path, a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Everything that differs between the reports in two folders with the records `a` and `b`, by name of the part."""
-    folders = one, other
-    states = [read_json(folder / "state.json") for folder in folders]
-    primary = [read_json(folder / "headline.json").get("primary", {}) for folder in folders]
+def differences(one: Side, other: Side) -> dict[str, pd.DataFrame]:
+    """Everything that differs between two reports, by name of the part."""
+    folders, a, b = (one.folder, other.folder), one.record, other.record
     episodes = [read_table(folder, "episodes") for folder in folders]
     until = a["market"]["last_day"], b["market"]["last_day"]
     tables = changed_tables(a["tables"], b["tables"], "only in the first", "only in the second")
     return {
-        "The present state": changed_values(*states, STATE, "state.json"),
-        "The primary test": changed_values(*primary, PRIMARY, "forward_returns"),
+        "The present state": changed_values(one.state, other.state, STATE, "state.json"),
+        "The primary test": changed_values(one.primary, other.primary, PRIMARY, "forward_returns"),
         "Episodes": pd.DataFrame() if any(found.empty for found in episodes) else matched_episodes(*episodes, until),
         "Claims": turned_claims(*(read_table(folder, "claims") for folder in folders)),
         "Revised days": revised_days(*(read_market(folder / "market").panel for folder in folders)),
@@ -125,12 +138,12 @@ def _listed(texts: Sequence[str]) -> str:
     return "; ".join(texts[:NAMED]) + more
 
 
-def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """What changed from the report in `one` to that in `other`, a sentence each, what matters most first.
+def in_words(one: Side, other: Side, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    """What changed from the report `one` to `other`, a sentence each, what matters most first.
 
     `found` as from `differences`. No sentence where nothing that is told here differs.
     """
-    told, states = [], [read_json(folder / "state.json") for folder in (one, other)]
+    told, states, primary = [], (one.state, other.state), (one.primary, other.primary)
     if all(states) and len(found["The present state"]):
         ages = ["" if state["days_in_state"] is None else f"day {state['days_in_state']} " for state in states]
         before, now = (f"{age}on {state['as_of']}" for age, state in zip(ages, states, strict=True))
@@ -147,7 +160,6 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
     if len(found["Claims"]):
         each = [f"“{row.claim}” was {row.first} and is {row.second}" for row in found["Claims"].itertuples()]
         told.append(f"Claims that turned: {_listed(each)}.")
-    primary = [read_json(folder / "headline.json").get("primary", {}) for folder in (one, other)]
     if all(primary) and len(found["The primary test"]):
         excess, p = ([row.get(name) for row in primary] for name in ("excess_own_era", "p_rotation_own_era"))
         n = [count(row["n_events"], "event") for row in primary]
@@ -179,13 +191,14 @@ def in_words(one: Path, other: Path, found: Mapping[str, pd.DataFrame]) -> list[
 def since_last(published: Path, staging: Path, before: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     """What changed since the report `published`, of the record `before`, to that in `staging`, in words.
 
-    Made again from the same data and parameters, a report keeps what the one before it told. A published report that
-    can no longer be read tells nothing.
+    Made again from the same data and parameters, a report keeps what the one before it told. Nothing is told of a
+    market that this version cannot read.
     """
+    alike = all(before[name] == record[name] for name in ("parameters", "own"))
+    if alike and before["market"]["digest"] == record["market"]["digest"]:
+        return before.get("since", [])
+    one, other = side(published, before), side(staging, record)
     try:
-        alike = all(before[name] == record[name] for name in ("parameters", "own"))
-        if alike and before["market"]["digest"] == record["market"]["digest"]:
-            return before.get("since", [])
-        return in_words(published, staging, differences(published, staging, before, record))
-    except (CapitulationError, OSError, ValueError, LookupError, TypeError, AttributeError):
+        return in_words(one, other, differences(one, other))
+    except CapitulationError:
         return []

@@ -20,7 +20,7 @@ from capitulation.figures.style import png_bytes
 from capitulation.params import Params, make_params
 from capitulation.paths import notebooks_folder, reports_folder, write_whole
 from capitulation.report import run as driver
-from capitulation.report.changes import changed_tables, changed_values, differences, in_words
+from capitulation.report.changes import changed_tables, changed_values, differences, in_words, side
 from capitulation.report.render import fill, picture_of, rules_asked, slug
 from capitulation.report.run import Options, Progress, open_report, run_lock
 from capitulation.report.tables import html_table, read_table
@@ -44,7 +44,8 @@ def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
     with ExitStack() as locks:
         for run in sorted({a, b}):
             locks.enter_context(run_lock(run, progress))
-        found = differences(one, other, facts, others)
+        first, second = side(one, facts), side(other, others)
+        found = differences(first, second)
         for title, frame in found.items():
             shown = frame.head(20) if title == "Revised days" else frame
             caption = CAPTIONS.get(title, f"{title}: what differs.")
@@ -52,7 +53,7 @@ def compare_runs(a: str, b: str, progress: Progress = print) -> Path:
                 caption += f" {len(shown)} of {len(frame):,} are shown."
             table = html_table(shown, caption, headers={"first": a, "second": b}, formats=FORMATS)
             sections.append({"id": slug(title), "title": title, "table": "" if frame.empty else table})
-        told = in_words(one, other, found)
+        told = in_words(first, second, found)
         same = f"{a} and {b} hold the same figures."
         if found["Tables"].size:
             same = f"{a} and {b} say the same; {count(len(found['Tables']), 'table')} differ in some digits."

@@ -72,8 +72,8 @@ class Page(NamedTuple):
     """A notebook rendered: `body` is an HTML fragment whose ids all start with the notebook's number.
 
     headings : level (2 or 3), id, text. figures : page, name, alt, caption, title, CSS width and height, data (base64),
-    narrow (the same for a phone, or ""). parts : by the tags of PARTS the fragment, with headings from level 3 on, that
-    the reader's report takes from it, and their headings.
+    narrow (data, width and height of the same for a phone). parts : by the tags of PARTS the fragment that the reader's
+    report takes from it, headings one level deeper, and these headings.
     """
 
     name: str
@@ -173,8 +173,8 @@ def render_notebook(path: Path) -> Page:
     for tag in PARTS:
         if chosen := [cell for cell in cells if tag in cell["metadata"].get("tags", [])]:
             told = CSV_LINK.sub("", _without_lead(fill("cells.html.j2", cells=chosen, code=False))[0])
-            told, own = _number_headings(told, f"r{path.stem[:2]}", 3)
-            parts[tag] = keep_days(told), own
+            told, own = _number_headings(told, f"r{path.stem[:2]}")
+            parts[tag] = keep_days(deeper(told)), own
     return Page(path.stem, lead[0] or path.stem, lead[1], keep_days(body), headings, figures, parts)
 
 
@@ -191,24 +191,28 @@ def _without_lead(body: str) -> tuple[str, str, str]:
 def _picture(page: str, output: Mapping[str, Any]) -> dict[str, Any]:
     """A PNG with its texts; a known size keeps a loading page still. {} where there is none, or no base64."""
     said = output.get("metadata", {}).get("image/png", {})
-    wide = _png(output.get("data", {}).get("image/png"), said.get("width"))
+    wide = _sized(_decoded(output.get("data", {}).get("image/png")), said.get("width"))
     texts = {"name": "", "alt": "Chart without a description", "caption": "", "title": ""}
     texts = {name: keep_units(str(said.get(name) or default)) for name, default in texts.items()}
-    return {"page": page, **texts, **wide, "narrow": _png(said.get("narrow"))} if wide else {}
+    return {"page": page, **texts, **wide, "narrow": _sized(_decoded(said.get("narrow")))} if wide else {}
 
 
 def picture_of(name: str, wide: bytes, narrow: bytes, alt: str, caption: str) -> dict[str, Any]:
     """A picture that no notebook made, as the templates take it: a PNG, the same for a phone, its texts."""
-    both = (base64.b64encode(png).decode() for png in (wide, narrow))
-    large, small = map(_png, both)
-    return {"name": name, "alt": alt, "caption": caption, **large, "narrow": small}
+    return {"name": name, "alt": alt, "caption": caption, **_sized(wide), "narrow": _sized(narrow)}
 
 
-def _png(text: Any, width: Any = None) -> dict[str, Any]:
-    """data (base64), CSS width (default: half its pixels) and height of a picture; {} where `text` is no base64."""
+def _decoded(text: Any) -> bytes:
+    """The bytes of `text` (str or list of str); none where it is no base64."""
     try:
-        png = base64.b64decode("".join("".join(text).split()), validate=True)
+        return base64.b64decode("".join("".join(text).split()), validate=True)
     except (TypeError, ValueError):
+        return b""
+
+
+def _sized(png: bytes, width: Any = None) -> dict[str, Any]:
+    """data (base64), CSS width (default: half its pixels) and height of a picture; {} where there is none."""
+    if not png:
         return {}
     known = png.startswith(b"\x89PNG\r\n\x1a\n") and len(png) >= 24
     across, down = struct.unpack(">II", png[16:24]) if known else (0, 0)
@@ -217,13 +221,18 @@ def _png(text: Any, width: Any = None) -> dict[str, Any]:
     return {"data": base64.b64encode(png).decode(), "width": width, "height": height}
 
 
-def _number_headings(body: str, prefix: str, top: int = 2) -> tuple[str, list[dict[str, Any]]]:
-    """Give each heading an id that is unique in the whole report, keep the levels in order from `top`, list them."""
+def deeper(body: str) -> str:
+    """`body` with its headings one level deeper, to stand below a heading of its own."""
+    return re.sub("(</?h)([1-6])", lambda m: f"{m[1]}{min(int(m[2]) + 1, 6)}", body)
+
+
+def _number_headings(body: str, prefix: str) -> tuple[str, list[dict[str, Any]]]:
+    """Give each heading an id that is unique in the whole report, keep the levels in order, and list them."""
     headings: list[dict[str, Any]] = []
     seen: Counter[str] = Counter()
 
     def numbered(match: re.Match[str]) -> str:
-        level = min(max(int(match[1]) + top - 2, top), (headings[-1]["level"] if headings else top - 1) + 1, 6)
+        level = min(max(int(match[1]), 2), (headings[-1]["level"] if headings else 1) + 1)
         text = text_of(match[2])
         name = f"{prefix}-{slug(text)}"
         seen[name] += 1
@@ -282,8 +291,7 @@ def write_pages(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], 
             sections.append({"id": tag, "title": title, "body": body, "headings": headings})
     whole = fill("report.html.j2", sections=sections, glossary=terms, **about)
     (folder / "report.html").write_text(link_terms(whole, terms), encoding="utf-8")
-    bodies = [CSV_LINK.sub("", page.body) for page in pages]  # these files stay behind
-    bodies = [re.sub("(</?h)([1-6])", lambda m: f"{m[1]}{min(int(m[2]) + 1, 6)}", body) for body in bodies]
+    bodies = [deeper(CSV_LINK.sub("", page.body)) for page in pages]  # the CSV files stay behind
     appendix = fill("appendix.html.j2", bodies=bodies, glossary=terms, **about)
     (folder / "appendix.html").write_text(appendix, encoding="utf-8")
     if explore:
@@ -307,7 +315,13 @@ def story(folder: Path, pages: Sequence[Page], record: Mapping[str, Any], params
     simulated = "Simulated market: " * market["simulated"]
     return {
         "title": f"{simulated}Miner capitulation on {market['last_day']}",
-        "answers": answers(state, read_json(folder / "headline.json"), graded, params, market["age_days"]),
+        "answers": answers(
+            state,
+            read_json(folder / "headline.json"),
+            graded,
+            age_days=market["age_days"],
+            **params.model_dump(include={"fast_days", "slow_days", "confidence"}),
+        ),
         "state": state,
         "facts": card_facts(state) if state else [],
         "rules": rules_beside(read_table(folder, "forward_returns"), params),

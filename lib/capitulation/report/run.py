@@ -302,8 +302,8 @@ def make_report(
     record = new_record(work)
     with staging_folder(run, progress) as staging:
         before = read_record(folder)
-        as_made = before.get("key") == record["key"] and before["files"].items() <= files_below(folder).items()
-        if as_made and not options.force:
+        unchanged = not options.force and before.get("key") == record["key"]
+        if unchanged and before["files"].items() <= files_below(folder).items():
             progress(f"nothing changed since reports/{run} was made; FORCE=1 runs it again")
         else:
             if market.simulated:
@@ -367,7 +367,8 @@ def fill(
     books.mkdir()
     save_market(work.market, staging / "market")
     published = reports_folder() / work.run
-    seconds = take_over(published, staging, record, {} if options.force else before)
+    as_made = dict(before.get("files", {}).items() & files_below(published).items())
+    seconds = take_over(published, staging, record, before, {} if options.force else as_made)
     todo = [(item, made) for item, made in zip(work.notebooks, record["notebooks"], strict=True) if "files" not in made]
     if options.jobs > 1:  # the longest first, so that none is left for the end
         todo.sort(key=lambda pair: -seconds.get(pair[0].name, math.inf))
@@ -395,7 +396,8 @@ def fill(
     origins = pd.DataFrame(work.market.origins)
     write_csv(origins.assign(columns=origins["columns"].map(" ".join)), SOURCES_TABLE, staging / "tables")
     record["tables"] = files_below(staging / "tables")
-    record["since"] = changes.since_last(published, staging, before, record) if before else []
+    whole_before = before and as_made == before["files"]  # an edited report could tell anything
+    record["since"] = changes.since_last(published, staging, before, record) if whole_before else []
     render.write_pages(staging, whole, record, work.params)
     record["files"] = files_below(staging)
     write_json(staging / "run.json", record | {"seal": _digest(record)})
@@ -404,13 +406,14 @@ def fill(
     write_json(staging / "timings.json", timings | {"rendering": now - executed, "notebooks": seconds})
 
 
-def take_over(previous: Path, staging: Path, record: dict[str, Any], before: Mapping[str, Any]) -> dict[str, float]:
-    """Copy what unchanged notebooks left in the last report, of the record `before`, where it is as it was made.
+def take_over(
+    previous: Path, staging: Path, record: dict[str, Any], before: Mapping[str, Any], as_made: Mapping[str, str]
+) -> dict[str, float]:
+    """Copy what unchanged notebooks left in the last report, of the record `before`, where it is `as_made`.
 
     Notes their files in `record`. Gives the seconds that each notebook took when it last ran.
     """
     known = {item["key"]: item["files"] for item in before.get("notebooks", [])}
-    as_made = dict(before.get("files", {}).items() & files_below(previous).items())
     for made in record["notebooks"]:
         names = [f"notebooks/{made['name']}.ipynb", *known.get(made["key"], [])]
         if made["key"] in known and as_made.keys() >= set(names):

@@ -147,6 +147,10 @@ def _cell(value: Any, spec: str, numeric: bool, place: int) -> str:
     return f"<td{kept}>{text}</td>" if place else f'<th scope="row"{kept}>{text}</th>'
 
 
+def _csv_link(name: str) -> str:
+    return f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
+
+
 def html_table(
     frame: pd.DataFrame,
     caption: str,
@@ -177,9 +181,8 @@ def html_table(
         body.append(f"<tr>{''.join(_cell(*part) for part in parts)}</tr>")
     first, _, rest = caption.partition(". ")
     long, first = len(frame) > LONG, first.rstrip(".")
-    link = f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
     choose = f' data-filter="{html.escape(" ".join(filters))}"' if filters else ""
-    table = f'<table class="data"{choose}><caption>{as_html(rest if long else caption)}{link}</caption>'
+    table = f'<table class="data"{choose}><caption>{as_html(rest if long else caption)}{_csv_link(name)}</caption>'
     table += f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     table = in_scroller(table, first)
     closed = f'<details class="long"><summary>{as_html(first)} ({len(frame):,} rows)</summary>{table}</details>'
@@ -201,5 +204,4 @@ def html_cards(frame: pd.DataFrame, caption: str, *, marks: Mapping[str, str], n
         listed = "".join(f"<dt>{word}</dt><dd>{as_html(text)}</dd>" for word, text in told.items())
         head = f'<p class="verdict">{pill} <span class="source">{as_html(source)}</span></p>'
         cards.append(f'<li class="card claim">{head}<p class="said">{as_html(said)}</p><dl>{listed}</dl></li>')
-    link = f' <a class="csv" href="tables/{html.escape(name)}.csv">CSV</a>' if name else ""
-    return f'<p class="cards-caption">{as_html(caption)}{link}</p><ul class="cards">{"".join(cards)}</ul>'
+    return f'<p class="cards-caption">{as_html(caption)}{_csv_link(name)}</p><ul class="cards">{"".join(cards)}</ul>'

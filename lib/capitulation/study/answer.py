@@ -29,8 +29,8 @@ from capitulation.words import (
 
 PRESENT_RULE = "hash_ribbons"  # which the state goes by
 STANDS = {"expansion": "above", "capitulation": "below", "recovering": "below"}
-LEARNT = {"next adjustment": "the next adjustment of difficulty", "over in 30 days": "odds that it ends within 30 days"}
-LEARNT |= {"new capitulation in 30 days": "odds of a new capitulation within 30 days"}
+LEARNT = {"next adjustment": "The next adjustment of difficulty", "over in 30 days": "Odds that it ends within 30 days"}
+LEARNT |= {"new capitulation in 30 days": "Odds of a new capitulation within 30 days"}
 
 
 class Answer(NamedTuple):
@@ -42,41 +42,51 @@ class Answer(NamedTuple):
 
 
 def answers(
-    state: State, headline: Mapping[str, Any], graded: pd.DataFrame, params: Any, age_days: float | None = None
+    state: State,
+    headline: Mapping[str, Any],
+    graded: pd.DataFrame,
+    *,
+    fast_days: int,
+    slow_days: int,
+    confidence: float,
+    age_days: float | None = None,
 ) -> list[Answer]:
     """The answers that the results of a run can give, in the order in which they are read.
 
     `state` as from `present_state`, `headline` as in headline.json, `graded` as forward_returns_by_grade.csv; each may
-    be empty. `params`: the run's parameters. `age_days`: how old the data are.
+    be empty. `fast_days`, `slow_days`: the means of the state. `confidence`: of the intervals in `headline`.
+    `age_days`: how old the data are.
     """
     primary = headline.get("primary", {})
-    told = [where_we_stand(state, params, age_days)] if state else []
+    rows = facts(state).set_index("label") if state else pd.DataFrame()
+    told = [where_we_stand(state, rows, fast_days, slow_days, age_days)] if state else []
     if primary.get("n_events"):
-        asked = {"anchor": params.primary_anchor, "horizon_days": params.primary_horizon_days}
-        rows = graded.set_index("grade") if len(graded) else graded
-        for name, value in asked.items() if len(rows) else ():
-            rows = rows[rows[name] == value]
+        if len(graded):
+            asked = (graded["anchor"] == primary["anchor"]) & (graded["horizon_days"] == primary["horizon_days"])
+            graded = graded[asked].set_index("grade")
         told += [
-            what_followed(primary, rows, headline.get("sample_start", "")),
-            how_sure(primary, rows, headline["p_column"], params.confidence),
+            what_followed(primary, graded, headline.get("sample_start", "")),
+            how_sure(primary, graded, headline["p_column"], confidence),
         ]
-    return [*told, what_to_watch(state)] if state else told
+    return [*told, what_to_watch(state, rows)] if state else told
 
 
-def where_we_stand(state: State, params: Any, age_days: float | None) -> Answer:
-    """The state of the ribbons since when, with price and hash rate, their day, and how old it is."""
+def where_we_stand(state: State, rows: pd.DataFrame, fast_days: int, slow_days: int, age_days: float | None) -> Answer:
+    """The state of the ribbons since when, with price and hash rate, their day, and how old it is.
+
+    `rows`: the facts of `state` by their labels.
+    """
     name, question = state["ribbon_state"], "Where do we stand?"
     known = state["days_in_state"] is not None
     answer = f"Not known: {state['unknown_because']}."
     if known:
         since = f"since {state['state_since']}" + " or earlier" * state["days_in_state_at_least"]
-        means = f"the {params.fast_days}-day mean of hash rate has been {STANDS[name]} its {params.slow_days}-day mean"
+        means = f"the {fast_days}-day mean of hash rate has been {STANDS[name]} its {slow_days}-day mean"
         rising = ", and now rises" if name == "recovering" else ""
         answer = f"{name.capitalize()}, {at_least(state)}day {state['days_in_state']}: {since} {means}{rising}."
     old = f", {count(round(age_days), 'day')} ago" if age_days else ""
     fall = state["hash_rate_drawdowns"]["30d"]
-    price = facts(state).set_index("label")["value"].get("price")
-    parts = [f"BTC closed at {price}"] if state["price_usd"] else []
+    parts = [f"BTC closed at {rows['value']['price']}"] if state["price_usd"] else []
     if fall["mean_ehs"]:
         peak = "its highest so far"
         if fall["drawdown"]:
@@ -105,7 +115,7 @@ def _rose(row: Mapping[str, Any], anchor: str) -> str:
 def what_followed(primary: Mapping[str, Any], graded: pd.DataFrame, since: str) -> Answer:
     """How often BTC was higher after the signals, those of real and of noise-like capitulations apart, and any day."""
     anchor, days = primary["anchor"], primary["horizon_days"]
-    rule = primary.get("definition", PRESENT_RULE)
+    rule = primary["definition"]
     higher = f"{f'Since {since[:4]} ' if since else ''}BTC was higher {days} days after"
     if rule != PRESENT_RULE:
         higher = f"Capitulations by the rule {RULES[rule].words}: {higher}"
@@ -165,11 +175,10 @@ def how_sure(primary: Mapping[str, Any], graded: pd.DataFrame, p_column: str, co
     return Answer("How sure is that?", f"{answer}.", behind)
 
 
-def what_to_watch(state: State) -> Answer:
-    """What would change the state, and what is said of the next weeks."""
-    rows = facts(state).set_index("label")["text"]
+def what_to_watch(state: State, rows: pd.DataFrame) -> Answer:
+    """What would change the state, and what is said of the next weeks; `rows`: the facts of `state` by their labels."""
     watch = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in reversed(to_watch(state))]
-    later = [f"{what[0].upper()}{what[1:]}: {rows[label]}." for label, what in LEARNT.items() if label in rows]
+    later = [f"{what}: {rows['text'][label]}." for label, what in LEARNT.items() if label in rows.index]
     told = [*watch, *later] or ["Nothing can be said of the next weeks."]
     return Answer("What to watch?", told[0], told[1:])
 
