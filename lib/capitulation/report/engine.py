@@ -156,7 +156,6 @@ def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     """Run `job` and send its page, or in a line why there is none; `at` tells the cell that runs, and since when."""
     os.setsid()  # Ctrl-C in a terminal reaches the driver alone, which ends this group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # end with the driver, however that ends
         if os.getppid() != driver:
@@ -164,6 +163,9 @@ def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, POLITE_ENDS
+    )  # an interrupt that came since the fork ends this in silence
     for name in [name for name in os.environ if any(word in name.upper() for word in SECRETS)]:
         del os.environ[name]
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
