@@ -16,8 +16,10 @@ unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS PYTHONINSPECT
 ifndef MPLCONFIGDIR
 export MPLCONFIGDIR := $(shell [ "$${HOME:-/}" != / ] && [ -w "$$HOME" ] || echo "$(CURDIR)/.cache/matplotlib")
 endif
-# One thread per numeric library, as notebooks run in forked processes; a fixed order of sets, so that reports repeat.
-CLI := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 $(PYTHON) -m capitulation.cli
+# One thread per numeric library, as notebooks run in forked processes; a fixed order of sets, so that reports repeat;
+# large arrays are made again in the memory of earlier ones, where the C library (glibc) can be told so.
+CLI := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 \
+	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 $(PYTHON) -m capitulation
 
 # Text from the user goes to the program through the environment only, so that no shell ever interprets it; and letter by
 # letter, so that neither does make: DATA='$(shell …)' names a file.

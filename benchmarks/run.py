@@ -2,7 +2,8 @@
 
 RUNS=n (or REPETITIONS=n): runs of each side, 5 where not given. With fewer (then on every third notebook), or with
 sections named as arguments, it is a trial, whose results go to .cache/benchmarks/. CAPITULATION_TEST_DATA: folder that
-holds coinmetrics/btc.csv, else a simulated market is used. FIRST_EDITION: a checkout of the first edition, timed too.
+holds coinmetrics/btc.csv, else a simulated market is used. The first edition is taken from this repository's history
+and set up in an environment of its own, as is what the suite is compared with and does not depend on.
 """
 
 from __future__ import annotations
@@ -34,19 +35,18 @@ from threadpoolctl import threadpool_limits
 import capitulation as cap
 from capitulation.report.run import find_notebooks
 from capitulation.simulate.calibrate import EFFECTS, POWER_SHARE, PUBLISHED, market_record
-from capitulation.study.chance import excess_of
 from capitulation.study.returns import event_marks, outcomes
-from capitulation.study.robustness import recovery_marks, window_grid
+from capitulation.study.robustness import recovery_days, window_grid
 from capitulation.study.tables import bootstrap_intervals, study_table
 
 HERE = Path(__file__).resolve().parent
 SCRATCH = tempfile.TemporaryDirectory(prefix="bench-")
 ROOT, PEER, WORK = HERE.parent, HERE / ".venv", Path(SCRATCH.name)
 RUNS = int(os.environ.get("RUNS") or os.environ.get("REPETITIONS") or 5)
-OUT = ROOT / ".cache" / "benchmarks" if RUNS < 5 or sys.argv[1:] else HERE
-EDITIONS = {"ours": ROOT}
-if os.environ.get("FIRST_EDITION"):
-    EDITIONS["first"] = Path(os.environ["FIRST_EDITION"]).resolve()
+CACHE = ROOT / ".cache" / "benchmarks"
+OUT = CACHE if RUNS < 5 or sys.argv[1:] else HERE
+FIRST_EDITION, EDITIONS = "f918d46", {"ours": ROOT}
+SIDES = {"peer": "the peer", "first": "the first edition", "whole": "the whole report"}
 PAIRS = [(fast, slow) for slow in range(20, 180, 2) for fast in range(5, 65) if fast < slow]
 DAYS, RESAMPLES, SHUFFLES = 90, 2_000, 10_000
 MARKETS = 2 * PUBLISHED + len(EFFECTS) * (PUBLISHED // POWER_SHARE)  # of `make calibrate`
@@ -78,10 +78,45 @@ def in_turn(sides: Mapping[str, Callable[[], Any]]) -> dict[str, list[Any]]:
     return {side: [found[side] for found in rounds] for side in sides}
 
 
-def row(name: str, what: str, runs: Mapping[str, list[float]], bound: str, peer: str = "", unit: str = "s") -> None:
-    """Note what was measured, the figures of each side (ours, peer, first), what bounds them, and who the peer is."""
-    ROWS[name] = {"what": what, "unit": unit, "runs": runs, "bound": bound, "peer": peer}
+def row(
+    name: str,
+    what: str,
+    runs: Mapping[str, list[float]],
+    bound: str,
+    peer: str = "",
+    unit: str = "s",
+    goal: Mapping[str, float] | None = None,
+) -> None:
+    """Note what was measured, the figures of each side (ours, peer, first), what bounds them, and who the peer is.
+
+    `goal`: the most that ours may take, and how many times as much the other sides at least.
+    """
+    ROWS[name] = {"what": what, "unit": unit, "runs": runs, "bound": bound, "peer": peer, "goal": goal or {}}
     print(f"{what}: {', '.join(f'{side} {shown(of, unit)}' for side, of in runs.items())}", flush=True)
+
+
+def in_own_environment(python: Path, made_of: str, *commands: list[Any], cwd: Path = HERE) -> bool:
+    """Whether `python` is there, installed by `commands` unless `made_of` is what it was made of."""
+    note = python.parents[1] / "made.txt"
+    try:
+        if not note.exists() or note.read_text() != made_of:
+            for command in commands:
+                subprocess.run(command, check=True, capture_output=True, cwd=cwd)
+            note.write_text(made_of)
+        return True
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"timed without what cannot be installed here: {error}", flush=True)
+        return False
+
+
+def first_edition() -> None:
+    """Take the first edition from this repository's history, with an environment of its own, and time it too."""
+    folder, archive = CACHE / "first", CACHE / "first.tar"
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = ["git", "archive", "--output", archive, FIRST_EDITION], ["tar", "-xf", archive, "-C", folder]
+    setup = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "--silent", "-C", folder, "setup"]
+    if in_own_environment(folder / ".venv" / "bin" / "python", FIRST_EDITION, *steps, setup, cwd=ROOT):
+        EDITIONS["first"] = folder
 
 
 @cache
@@ -148,6 +183,7 @@ def seconds_of(sides: Mapping[str, Callable[[], tuple[float, float]]]) -> dict[s
 
 def reports() -> None:
     """The whole report cold, by both engines and by hand; then unchanged; then with one parameter changed."""
+    first_edition()
     for side in EDITIONS:
         make(side)  # reads every file once, and compiles the library: not counted
     sides = {side: partial(make, side, cold=True) for side in EDITIONS}
@@ -159,30 +195,51 @@ def reports() -> None:
     timings = json.loads(made.read_text(encoding="utf-8"))
     work, books = sum(timings["notebooks"].values()), find_notebooks(WORK / "ours" / "notebooks")
     bound = f"the notebooks' own work, {work:.1f} s in all on {os.cpu_count()} cores, and the imports before it"
-    row("report", f"`make report`, cold, {len(books)} notebooks", seconds, bound, peer)
+    goal = {"peer": 8, "first": 2.2}
+    row("report", f"`make report`, cold, {len(books)} notebooks", seconds, bound, peer, goal=goal)
     bound = "the same work, and a kernel for each notebook, which starts and imports everything anew"
     row("report_kernel", "`make report ENGINE=kernel`, cold", kernels, bound, peer)
     bound = "the imports, which forked notebooks share, and the largest notebook's arrays"
-    row("report_memory", "largest process of the cold report", memory, bound, peer, "MB")
-    bound = "the imports; then reading the data file, and the digests of library, notebooks and report"
+    row("report_memory", "largest process of the cold report", memory, bound, peer, "MB", {"ours": 450})
+    bound = "make, and the digests of data, library, notebooks and report; nothing else is loaded"
     found = seconds_of({side: partial(make, side) for side in EDITIONS})
     assert json.loads(made.read_text(encoding="utf-8")) == timings, "the library was edited meanwhile: measure again"
-    row("report_unchanged", "`make report`, nothing changed", found, bound)
+    row("report_unchanged", "`make report`, nothing changed", found, bound, goal={"ours": 0.5})
+    names = count()
+    found = seconds_of({"ours": lambda: make("ours", RUN=f"name-{next(names)}")})
+    bound = "the imports, and the pages, which are written again; every result is another report's"
+    row("report_renamed", "`make report RUN=…`, a new name for what another has", found, bound)
     using, ruled = (sum(name in (*book.declared, *book.shared) for book in books) for name in ("hold_days", "rules"))
     bound = f"the imports and the notebooks that use it ({using}); a threshold of the rules would run {ruled} of them"
     days = count(91)
     found = seconds_of({side: lambda side=side: make(side, SET=f"hold_days={next(days)}") for side in EDITIONS})
-    row("report_changed", "`make report` after hold_days changed", found, bound)
+    row("report_changed", "`make report` after hold_days changed", found, bound, goal={"ours": 3})
+    bound = "the imports, and two notebooks at once"
+    found = {"ours": [make("ours", cold=True, PARAMS="quick")[0] for _ in range(RUNS)], "whole": seconds["ours"]}
+    row("report_quick", "`make report PARAMS=quick`, cold", found, bound, goal={"whole": 3})
+
+
+def backtests() -> None:
+    """The page of the backtests beside the nearest thing that quantstats makes of them."""
+    close, html, python = WORK / "close.csv", WORK / "quantstats.html", peer_python()
+    panel()["price_usd"].dropna().asfreq("D").ffill().to_csv(close)
+    sides = {"ours": partial(make, "ours", cold=True, SET="pages=[40]")}
+    if python:
+        sides["peer"] = partial(run, [python, HERE / "quantstats_peer.py", close, html], MPLBACKEND="Agg")
+    what, peer = "`make report SET=pages=[40]`, cold: every strategy", "quantstats' HTML report of one strategy"
+    row("page", what, seconds_of(sides), "the imports; then every backtest with its random entries", peer)
 
 
 def waiting() -> None:
     """`make status` on a local file, so that no network is timed; the import in a fresh process."""
     found = seconds_of({side: partial(make, side, "status") for side in EDITIONS})
-    row("status", "`make status`", found, "the imports; then the data file, read and checked")
-    ours, peer = ([sys.executable, "-c", f"import {name}"] for name in ("capitulation", "pandas"))
+    row("status", "`make status`", found, "the imports; then the data file, read and checked", goal={"ours": 0.8})
+    every = "import capitulation as cap; [getattr(cap, name) for name in cap.__all__ if name != 'figures']"
+    ours, peer = ([sys.executable, "-c", code] for code in (every, "import pandas"))
     found = seconds_of({"ours": partial(run, ours, PYTHONPATH=str(ROOT / "lib")), "peer": partial(run, peer)})
-    bound = "the files of pandas, matplotlib, scipy.special, pydantic and httpx, read and run"
-    row("import", "`python -c 'import capitulation'`, pandas included", found, bound, "`import pandas`")
+    bound = "the files of pandas, scipy.special, pydantic and httpx, read and run"
+    what, peer = "`import capitulation`, every public function loaded, pandas included", "`import pandas`"
+    row("import", what, found, bound, peer, goal={"ours": 0.6})
 
 
 def slider() -> None:
@@ -201,22 +258,17 @@ def slider() -> None:
         return max(median(step(name, at) for at in steps) for name, steps in SLIDERS.items())
 
     bound = "matplotlib, which draws three axes"
-    row("slider", "explore.ipynb: a step of its slowest slider", in_turn({"ours": slowest}), bound)
+    found = in_turn({"ours": slowest})
+    row("slider", "explore.ipynb: a step of its slowest slider", found, bound, goal={"ours": 0.15})
 
 
+@cache
 def peer_python() -> Path | None:
-    """Python of vectorbt's own environment, made on first use; None, and a line that says so, where it cannot be."""
-    python, wanted, made = PEER / "bin" / "python", HERE / "requirements.txt", PEER / "made.txt"
-    try:
-        if not made.exists() or made.read_text() != wanted.read_text():
-            install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted]
-            for command in ([sys.executable, "-m", "venv", "--clear", PEER], install):
-                subprocess.run(command, check=True, capture_output=True)
-            shutil.copy(wanted, made)
-        return python
-    except (OSError, subprocess.CalledProcessError) as error:
-        print(f"vectorbt cannot be installed here, so the sweep is timed without it: {error}", flush=True)
-        return None
+    """Python of the peers' own environment, made on first use; None where it cannot be."""
+    python, wanted = PEER / "bin" / "python", HERE / "requirements.txt"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", wanted]
+    there = in_own_environment(python, wanted.read_text(), [sys.executable, "-m", "venv", "--clear", PEER], install)
+    return python if there else None
 
 
 def sweeps() -> None:
@@ -227,8 +279,11 @@ def sweeps() -> None:
     pd.DataFrame(PAIRS, columns=["fast_days", "slow_days"]).to_csv(files[1], index=False)
 
     def all_pairs() -> dict[str, np.ndarray]:
-        marks = recovery_marks(close, PAIRS)[:, : len(after)]
-        return {"n_events": marks.sum(axis=1), "excess_log": excess_of(after, marks)}
+        pair, day = recovery_days(close, PAIRS)
+        known = day < len(after)
+        count = np.bincount(pair[known], minlength=len(PAIRS))
+        total = np.bincount(pair[known], after.to_numpy()[day[known]], len(PAIRS))
+        return {"n_events": count, "excess_log": total / count - after.mean()}
 
     def peer() -> float:
         command = [python, HERE / "vectorbt_peer.py", *files, str(DAYS)]
@@ -239,7 +294,8 @@ def sweeps() -> None:
     for name in mine if python else ():
         np.testing.assert_allclose(mine[name], pd.read_csv(files[2])[name], rtol=1e-8, atol=1e-9)
     bound = "comparing two means on every day of every pair, and finding where that turns"
-    row("sweep", f"sweep of {len(PAIRS):,} pairs", runs, bound, "vectorbt, same figures" if python else "")
+    peer = "vectorbt with its Rust engine, same figures" if python else ""
+    row("sweep", f"sweep of {len(PAIRS):,} pairs", runs, bound, peer, goal={"peer": 100})
     found = in_turn({"ours": partial(clock, partial(window_grid, panel(), pairs=PAIRS))})
     row("rotations", f"exact rotation of {len(PAIRS):,} pairs together", found, "one Fourier transform for each pair")
 
@@ -257,7 +313,14 @@ def tests() -> None:
     shuffle = partial(permutation_test, (r[one], r[~one]), apart, n_resamples=SHUFFLES, alternative="greater")
     rotate = partial(clock, partial(cap.rotation_test, returns, days), 20)
     runs, peer = in_turn({"ours": rotate, "peer": partial(clock, shuffle)}), f"scipy's, {SHUFFLES:,} shuffles"
-    row("rotation", f"exact permutation test, all {len(r):,} rotations", runs, "a pair of Fourier transforms", peer)
+    row(
+        "rotation",
+        f"exact permutation test, all {len(r):,} rotations",
+        runs,
+        "adding up shifted returns, a shift for each event",
+        peer,
+        goal={"peer": 1_000},
+    )
 
     def arch() -> np.ndarray:
         own = StationaryBootstrap(DAYS, r, marks.T.astype(float), seed=np.random.default_rng(3))
@@ -269,7 +332,7 @@ def tests() -> None:
     np.testing.assert_allclose(np.diff(intervals())[:, 0] / 2, half, rtol=1e-9)
     runs = in_turn({"ours": partial(clock, intervals), "peer": partial(clock, arch)})
     what, peer = f"stationary bootstrap, {RESAMPLES:,} times, {len(marks)} rules", "arch's own loop, same intervals"
-    row("bootstrap", what, runs, "arch, which draws the days for both", peer)
+    row("bootstrap", what, runs, "drawing the random numbers, the same for both", peer)
     found = in_turn({"ours": partial(clock, partial(study_table, panel(), events))})
     bound = "random entries that resemble each rule's events; then the bootstrap and the rotations"
     row("study", f"event study of all rules, {len(events)} by 6 horizons", found, bound)
@@ -288,14 +351,28 @@ def shown(runs: list[float], unit: str) -> str:
     return f"{middle} {unit} ({low} to {high})"
 
 
+def judged(found: Mapping[str, Any]) -> str:
+    """The goals of a row in words, each with whether its medians reach it."""
+    middle, unit, words = {side: median(runs) for side, runs in found["runs"].items()}, found["unit"], []
+    for side, goal in found["goal"].items():
+        if side == "ours":
+            words.append(f"under {goal:g} {unit}: {'met' if middle[side] < goal else 'not met'}")
+        elif side in middle:
+            met = "met" if middle[side] >= goal * middle["ours"] else "not met"
+            words.append(f"{goal:,g} times {SIDES[side]}: {met}")
+    return "; ".join(words)
+
+
 def page() -> str:
     """The text of results.md."""
-    table = ["| what | ours | peer | first edition | peer / ours | bounded by |", "| --- |" + " ---: |" * 4 + " --- |"]
+    heads = ["what", "ours", "peer", "first edition", "peer / ours", "first / ours", "goal", "bounded by"]
+    table = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * 5 + " --- |" * 2]
     for found in ROWS.values():
         runs, what = found["runs"], f"{found['what']}; peer: {found['peer']}" if found["peer"] else found["what"]
         cells = [shown(runs[side], found["unit"]) if side in runs else "" for side in ("ours", "peer", "first")]
-        ratio = f"{median(runs['peer']) / median(runs['ours']):,.3g}" if "peer" in runs else ""
-        table.append(f"| {' | '.join([what, *cells, ratio, found['bound']])} |")
+        ours = median(runs["ours"])
+        cells += [f"{median(runs[side]) / ours:,.3g}" if side in runs else "" for side in ("peer", "first")]
+        table.append(f"| {' | '.join([what, *cells, judged(found), found['bound']])} |")
     ours = {name: median(found["runs"]["ours"]) for name, found in ROWS.items()}
     market, tested = (1e3 * ours.get(name, np.nan) for name in ("market", "tested"))
     rule, rotation = (1e6 * ours.get(name, np.nan) / len(PAIRS) for name in ("sweep", "rotations"))
@@ -321,7 +398,7 @@ record depends on its seed alone, wherever it is computed; it is stored as it ar
 """
 
 
-SECTIONS = {section.__name__: section for section in (reports, waiting, slider, sweeps, tests)}
+SECTIONS = {section.__name__: section for section in (reports, backtests, waiting, slider, sweeps, tests)}
 
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)

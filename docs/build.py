@@ -260,8 +260,9 @@ def codebook_page() -> str:
 def api_page() -> str:
     """docs/api.md: every public name with its signature and docstring."""
     parts = ["# Public names", "`import capitulation as cap`; written by `make docs` from the docstrings."]
-    for name in cap.__all__:
-        thing = getattr(cap, name)
+    for name, thing in ((name, getattr(cap, name)) for name in cap.__all__):
+        if inspect.ismodule(thing):
+            continue
         about = (inspect.getdoc(thing) or "") if callable(thing) else f"A {type(thing).__name__}: {', '.join(thing)}."
         signature = str(inspect.signature(thing)) if inspect.isfunction(thing) else ""
         call = f"cap.{name}" + re.sub(r"(: |-> )'([^']*)'", r"\1\2", signature)

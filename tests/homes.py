@@ -99,7 +99,7 @@ def start(home: Path, *arguments: str, **env: str) -> subprocess.Popen:
     """The command line on `home`, in a process group of its own, output captured."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in cli.OPTIONS}
     kept |= {"CAPITULATION_HOME": str(home), "TMPDIR": str(home / "tmp"), **THREADS, **env}
-    command = [sys.executable, "-m", "capitulation.cli", *arguments]
+    command = [sys.executable, "-m", "capitulation", *arguments]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, env=kept, cwd=home, text=True, start_new_session=True, **pipes)
 
@@ -116,6 +116,15 @@ def finish(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str, s
 def arguments(home: Path, run: str = "t", variant: str = VARIANTS[0]) -> list[str]:
     """A report on the home's own data file, every notebook anew."""
     return ["report", "--run", run, "--data", str(home / "btc.csv"), "--set", variant, "--jobs", "2", "--force", "1"]
+
+
+def make_in_process(home: Path, monkeypatch, run: str = "t", variant: str = VARIANTS[0]) -> dict[str, str]:
+    """The report of `arguments` made by the command line in this process; its contents."""
+    for name in cli.OPTIONS:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("CAPITULATION_HOME", str(home))
+    assert cli.main(arguments(home, run, variant)) == 0
+    return contents(home / "reports" / run)
 
 
 def rubbish(home: Path) -> list[str]:

@@ -24,6 +24,7 @@ import pytest
 
 from capitulation.data import snapshots
 from capitulation.data.mempool import HOURLY_SINCE
+from capitulation.data.panel import panel_digest
 from capitulation.mining.difficulty import adjustments
 from panels import steady_panel
 
@@ -44,6 +45,9 @@ EXIST = [
     r"/rest/headers/(\d+/)?(HASH|[0-9a-f]{64})\.bin",  # HASH: of any block
     "/x",  # of no provider: for what holds of any answer
 ]
+
+
+ANSWERS: dict[str, dict[str, bytes]] = {}  # by the digest of the panel that they were made from: bodies by path
 
 
 def made_panel(days: int = 400, start: str = "2022-01-01", seed: int = 5, end: str = "") -> pd.DataFrame:
@@ -72,9 +76,10 @@ def coinmetrics_csv(panel: pd.DataFrame) -> bytes:
 
 def coinmetrics_rows(panel: pd.DataFrame) -> list[dict]:
     """One record per day as the API gives it: numbers as text, missing keys for missing values."""
+    frame = metric_frame(panel)
     rows = []
-    for day, values in metric_frame(panel).iterrows():
-        known = {name: repr(float(value)) for name, value in values.dropna().items()}
+    for day, values in zip(frame.index, frame.to_numpy(), strict=True):
+        known = {name: repr(float(value)) for name, value in zip(frame.columns, values, strict=True) if value == value}
         rows.append({"asset": "btc", "time": f"{day:%Y-%m-%d}T00:00:00.000000000Z", **known})
     return rows
 
@@ -234,12 +239,16 @@ class LocalServer:
 
     def serve_all(self, panel: pd.DataFrame) -> None:
         """Every provider answers well, with `panel`'s market."""
-        self.serve(API, reply(body=coinmetrics_page(coinmetrics_rows(panel))))
-        self.serve(CSV, reply(body=coinmetrics_csv(panel)))
-        for name, body in mempool_answers(panel).items():
-            self.serve(MEMPOOL_FILES[name], reply(body=body))
-        for name, body in blockchain_charts(panel).items():
-            self.serve(f"{CHARTS}/{name.removesuffix('.json')}", reply(body=body))
+        digest = panel_digest(panel)
+        if digest not in ANSWERS:
+            ANSWERS[digest] = {
+                API: coinmetrics_page(coinmetrics_rows(panel)),
+                CSV: coinmetrics_csv(panel),
+                **{MEMPOOL_FILES[name]: body for name, body in mempool_answers(panel).items()},
+                **{f"{CHARTS}/{name.removesuffix('.json')}": body for name, body in blockchain_charts(panel).items()},
+            }
+        for path, body in ANSWERS[digest].items():
+            self.serve(path, reply(body=body))
 
     def break_all(self, code: int = 404) -> None:
         """From now on every path answers with `code`."""

@@ -11,10 +11,17 @@ from capitulation.paths import notebooks_folder
 from capitulation.report.page import Page
 
 
+def laid_out(figure) -> bytes:
+    """In place of the picture nothing, after all that could warn was done; nor is there one for telephones."""
+    figure.draw_without_rendering()
+    figure.narrow = None
+    return b""
+
+
 def run_cells(name: str, panel, folder: Path, monkeypatch, *, simulated: bool = False, **settings) -> dict:
     """The notebook's names after its last cell, and as `shown` every text that it put on its page.
 
-    Its tables, figures and findings are in `folder`. `settings`: parameters of the run.
+    Its tables and findings are in `folder`; figures are laid out but not painted. `settings`: parameters of the run.
     """
     params, shown = make_params(settings), []
     page = Page(
@@ -31,7 +38,8 @@ def run_cells(name: str, panel, folder: Path, monkeypatch, *, simulated: bool = 
         )
 
     monkeypatch.setattr(cap, "open_page", lambda **_: replace(page))
-    monkeypatch.setattr("capitulation.report.page.display", show)
+    monkeypatch.setattr("IPython.display.display", show)
+    monkeypatch.setattr("capitulation.figures.style.png_bytes", laid_out)
     names = {"__name__": name}
     for cell in json.loads((notebooks_folder() / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":

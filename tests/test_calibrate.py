@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from arch.bootstrap import SPA
 
 import capitulation as cap
 from capitulation.errors import InputError
@@ -17,6 +18,7 @@ from capitulation.paths import reference_folder
 from capitulation.simulate import calibrate as cal
 from capitulation.simulate.market import planted_returns, simulate_market
 
+pytestmark = pytest.mark.xdist_group("calibration")  # of which one is made for all
 QUICK = {"n_bootstrap": 20, "n_matched": 20, "n_draws": 20, "n_spa": 20}
 QUICK |= {"grid_fast_days": (20, 30), "grid_slow_days": (60,)}
 SEEDS = range(cal.FIRST_SEED, cal.FIRST_SEED + 3)
@@ -60,6 +62,15 @@ def test_a_record_has_every_test_repeats_bit_for_bit_and_needs_no_future():
     panel, drift = made.panel[:"2022-06-30"], made.truth["drift"]
     made.panel.loc["2022-07-01":, "price_usd"] = np.nan
     assert cal.market_tests(panel, drift[panel.index], 1, **QUICK) == record_of(made, seed=1, **QUICK)
+
+
+@pytest.mark.parametrize(("times", "rules", "block", "worse"), [(640, 13, 12, 0.0), (200, 4, 3, 1.0), (90, 1, 1, 0.2)])
+def test_superior_ability_is_that_of_arch(times, rules, block, worse):
+    random = np.random.default_rng(times)
+    gains = random.standard_normal((times, rules)) * random.uniform(0.1, 3, rules) - worse * np.arange(rules)
+    peer = SPA(np.zeros(times), -gains, block_size=block, reps=199, seed=7)
+    peer.compute()
+    assert cal.superior_ability(gains, block, 199, 7) == peer.pvalues["consistent"]
 
 
 def test_a_market_without_events_gives_missing_values_not_an_error():

@@ -19,6 +19,7 @@ from capitulation.words import percent
 from notebook_cells import run_cells
 from panels import mined_panel, steady_panel
 
+pytestmark = pytest.mark.xdist_group("claims")  # the notebook runs once for all of them
 NOTEBOOK = "70-check-published-claims"
 CLAIM = cl.Claim(
     **{"id": 1, "source": "A house", "published_on": "2020-01-05", "claim": "It rises.", "published": "rises"},

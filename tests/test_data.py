@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -163,8 +164,12 @@ def test_the_z_of_a_day_and_of_a_week_is_standard_normal_when_nothing_happens():
         assert abs(z.mean()) < 0.1 and 0.9 < z.std() < 1.1
 
 
+@cache
 def history(seed=1, start="2012-01-01", days=5200):
-    """Fourteen years at the levels that are known: Poisson blocks, a difficulty that stands still for 14 days."""
+    """Fourteen years at the levels that are known: Poisson blocks, a difficulty that stands still for 14 days.
+
+    Tests must not change it in place.
+    """
     random, index = np.random.default_rng(seed), pd.date_range(start, periods=days, name="date", unit="us")
     epoch = np.arange(days) // 14
     known = checks.usual("difficulty", index).to_numpy()[14 * epoch]
@@ -321,7 +326,7 @@ def test_a_simulated_market_agrees_with_itself_though_not_with_known_levels(seed
 )
 def test_gaps_in_the_years_of_one_exchange_are_a_note(column, first, severity):
     """Some providers have weekly prices until then, which no reader of a page on 2026 need be told."""
-    panel = history()
+    panel = history().copy()
     panel.loc[pd.date_range("2012-03-01", periods=40, freq="7D"), column] = np.nan
     panel.loc[pd.date_range(first, periods=5), column] = np.nan
     [gap] = [item for item in check_panel(panel) if item["check"] == "gap"]

@@ -148,6 +148,14 @@ def test_unknown_names_are_refused_with_the_nearest_known(mined):
         ep.apply_rules(mined, puel_threshold=0.4)
 
 
+def test_episodes_of_several_states_are_those_of_each(mined, applied):
+    states = rules.rule_states(mined)
+    each = [ep.episodes(state, mined).assign(definition=name) for name, state in states.items()]
+    together = pd.concat([table for table in each if len(table)], ignore_index=True)
+    pd.testing.assert_frame_equal(ep.episodes(states, mined), together[["definition", *together.columns[:-1]]])
+    pd.testing.assert_frame_equal(applied.episodes, ep.episodes(states, mined))
+
+
 def test_each_rule_is_its_definition_written_out(mined, applied):
     states, measure = applied.states, {name: rule.compute(mined)["measure"] for name, rule in rules.RULES.items()}
     mean, at = mined["hash_rate_ehs"].rolling(30).mean(), 800

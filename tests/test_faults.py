@@ -22,7 +22,6 @@ from capitulation.errors import InputError, ReportError
 from capitulation.report import run
 from homes import contents, report, write_notebook
 
-ENGINES = pytest.mark.parametrize("engine", run.ENGINES)
 LONG = pytest.mark.slow
 KILL_SELF = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
 HANG = """import ctypes, signal
@@ -46,20 +45,23 @@ def tiny(tmp_path):
 # --- cells that fail ------------------------------------------------------------------------------------------------
 
 
-@ENGINES
+FAILING = {
+    "error": ("raise KeyError('no\\nsuch')", "KeyError: .*no.*such.*"),
+    "syntax": ("1 +", "SyntaxError: .*"),
+    "magic": ("%nosuchmagic", "(UsageError|CellExecutionError): .*"),
+    "exit": ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    "killed": (KILL_SELF, "the process died .killed, or out of memory."),
+    "hangs": (HANG, "ran longer than CELL_TIMEOUT=2 seconds and was ended"),
+}
+
+
 @pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("raise KeyError('no\\nsuch')", "KeyError: .*no.*such.*"),
-        ("1 +", "SyntaxError: .*"),
-        ("%nosuchmagic", "(UsageError|CellExecutionError): .*"),
-        ("import sys\nsys.exit(3)", "SystemExit: 3"),
-        (KILL_SELF, "the process died .killed, or out of memory."),
-        (HANG, "ran longer than CELL_TIMEOUT=2 seconds and was ended"),
-    ],
-    ids=["error", "syntax", "magic", "exit", "killed", "hangs"],
+    ("engine", "failure"),
+    [("in-process", failure) for failure in FAILING]
+    + [("kernel", failure) for failure in ("error", "exit", "killed", "hangs")],  # it tells the others as any error
 )
-def test_a_failing_cell_is_named_and_the_last_report_stays(home, engine, source, reason):
+def test_a_failing_cell_is_named_and_the_last_report_stays(home, engine, failure):
+    source, reason = FAILING[failure]
     write_notebook(home, "10-fine-one", "# Fine", "1")
     good = contents(report())
     left = "import os\nos.fork()\n" if source == HANG and engine == "in-process" else ""  # a process that hangs too
@@ -177,7 +179,7 @@ def test_what_is_no_report_is_never_replaced(home, kind):
         pytest.param(signal.SIGKILL, "kernel", marks=LONG),
     ],
 )
-def test_a_stopped_run_leaves_no_process_and_nothing_half_made(tiny, number, engine):
+def test_a_stopped_run_leaves_no_process_and_nothing_half_made(tiny, number, engine, monkeypatch):
     write_notebook(tiny, "15-sleep-long", SLEEP)
     process = homes.start(tiny, *homes.arguments(tiny), ENGINE=engine)
     homes.wait_until((tiny / "notebooks" / "started").exists, 60)
@@ -190,7 +192,7 @@ def test_a_stopped_run_leaves_no_process_and_nothing_half_made(tiny, number, eng
         assert [name for name in homes.rubbish(tiny) if name.startswith(".t")] == []
     assert not (tiny / "reports" / "t").exists()
     (tiny / "notebooks" / "15-sleep-long.ipynb").unlink()
-    assert homes.finish(homes.start(tiny, *homes.arguments(tiny)))[0] == 0, "the next run needs no cleaning"
+    homes.make_in_process(tiny, monkeypatch)  # the next run needs no cleaning
     assert [name for name in homes.rubbish(tiny) if name.startswith(".t")] == []
 
 
@@ -229,22 +231,21 @@ def test_reports_side_by_side_end_well_and_nothing_is_mixed(tiny):
     assert "The last 21 days." in (tiny / "reports" / "t" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("limit", [200, 3_000, pytest.param(20_000, marks=LONG)])
-def test_a_full_disk_ends_in_one_line_and_the_last_report_stays(tiny, limit):
+@pytest.mark.parametrize("limits", [(200, 3_000), pytest.param((20_000,), marks=LONG)])
+def test_a_full_disk_ends_in_one_line_and_the_last_report_stays(tiny, limits, monkeypatch):
     """A limit on the size of files stands for a disk that is full at one step or another."""
-    assert homes.finish(homes.start(tiny, *homes.arguments(tiny)))[0] == 0
-    good = contents(tiny / "reports" / "t")
-    command = [sys.executable, "-m", "capitulation.cli", *homes.arguments(tiny, variant=homes.VARIANTS[1])]
-    environment = os.environ | {"CAPITULATION_HOME": str(tiny), **homes.THREADS}
-    done = subprocess.run(
-        command, env=environment, cwd=tiny, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
-    assert done.returncode in (1, 5), done
-    assert "File too large" in homes.one_error_line(done.stderr)
-    assert contents(tiny / "reports" / "t") == good
-    homes.no_process_left(tiny)
-    assert homes.finish(homes.start(tiny, *homes.arguments(tiny)))[0] == 0
+    good = homes.make_in_process(tiny, monkeypatch)
+    command = [sys.executable, "-m", "capitulation", *homes.arguments(tiny, variant=homes.VARIANTS[1])]
+    for limit in limits:
+        done = subprocess.run(
+            command, env=os.environ | homes.THREADS, cwd=tiny, capture_output=True, text=True, check=False,
+            preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )  # fmt: skip
+        assert done.returncode in (1, 5), done
+        assert "File too large" in homes.one_error_line(done.stderr)
+        assert contents(tiny / "reports" / "t") == good
+        homes.no_process_left(tiny)
+    homes.make_in_process(tiny, monkeypatch)
 
 
 @LONG

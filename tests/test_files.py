@@ -296,11 +296,16 @@ ROOTS |= {"semicolon": text(METRICS.iloc[:40], sep=";", decimal=","), "gz": gzip
 ODD = [b"null", b"-1", b"1e400", b"NaN", b"[1]", b"{}", b'"', b",", b"\n", b";", b"9999-12-31", b"\0", b"\xff", b"1_0"]
 
 
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    return ROOTS | {"parquet": parquet(METRICS.iloc[:40].reset_index(), tmp_path_factory.mktemp("parquet"))}
+
+
 @pytest.mark.parametrize("kind", [*ROOTS, "parquet"])
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
 @given(at=st.floats(0, 1), length=st.integers(0, 40), new=st.one_of(st.binary(max_size=6), st.sampled_from(ODD)))
-def test_any_change_gives_a_valid_panel_or_one_line(tmp_path, kind, at, length, new):
-    body = ROOTS.get(kind) or parquet(METRICS.iloc[:40].reset_index(), tmp_path)
+def test_any_change_gives_a_valid_panel_or_one_line(tmp_path, roots, kind, at, length, new):
+    body = roots[kind]
     begin = int(at * len(body))
     (tmp_path / "a").write_bytes(body[:begin] + new + body[begin + length :])
     try:

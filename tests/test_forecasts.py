@@ -317,7 +317,7 @@ def test_reliability_counts_every_forecast_once_in_its_tenth():
 # --- no look-ahead ---
 
 
-@pytest.mark.parametrize(("name", "n"), [("real_panel", 40), ("simulated_panel", 20)])
+@pytest.mark.parametrize(("name", "n"), [("real_panel", 27), ("simulated_panel", 12)])
 def test_no_forecast_and_no_constant_hangs_on_a_later_day(name, n, request):
     """Cut at n days: what was said in the two weeks before stands bit for bit, and all that was said of returns."""
     panel = request.getfixturevalue(name)

@@ -104,7 +104,7 @@ def test_its_text_cannot_end_the_element_it_stands_in(panel):
 
 def test_a_page_keeps_it_for_the_report_and_shows_it_in_a_notebook(panel, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("capitulation.report.page.display", lambda data, **_: shown.append(data["text/html"]))
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data["text/html"]))
     item = json_item(explored(panel)[0])
     for folder in (tmp_path, None):
         Page(Market(panel, "test", True), **shared_settings(Params()), folder=folder).history(item)

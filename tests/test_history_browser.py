@@ -210,7 +210,7 @@ def test_no_serious_accessibility_violation(opened, scheme):
 
 def test_in_a_notebook_the_same_page_lives_in_a_frame(browser, market, chart, tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr("capitulation.report.page.display", lambda data, **_: shown.append(data["text/html"]))
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data["text/html"]))
     Page(market, {}, {}, {}, {}).history(chart)
     (tmp_path / "notebook.html").write_text(f"<!doctype html><title>x</title>{shown[0]}", encoding="utf-8")
     page = browser.new_page()

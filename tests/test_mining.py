@@ -456,7 +456,7 @@ def test_the_pulse_agrees_with_poissons_counts_and_takes_difficulty_as_it_change
 @pytest.mark.parametrize(("n", "pace"), [(6, 0.7), (144, 1.0), (144, 1.2)])
 def test_intervals_and_p_of_the_pulse_hold_what_they_promise(n, pace):
     """Arrivals at random at a steady hash rate; difficulty rises by a tenth midway, and waits grow with it."""
-    rng, runs = np.random.default_rng(n), 800
+    rng, runs = np.random.default_rng(n), 400
     difficulty = np.append(1e14, np.repeat([1e14, 1.1e14], n // 2))
     of_pace, of_rate, rejected, true_rate = 0, 0, 0, pace * 1e14 * 2**32 / 600 / 1e18
     for _ in range(runs):
@@ -472,7 +472,7 @@ def test_intervals_and_p_of_the_pulse_hold_what_they_promise(n, pace):
 
 
 def test_the_pulse_holds_its_promise_where_miners_clocks_are_up_to_an_hour_off():
-    runs, pace = 600, 1.1
+    runs, pace = 400, 1.1
     chains = (made_chain.unmined(made_chain.uneven(160, 600 / pace, seed)) for seed in range(runs))
     rows = pd.concat([hashrate.pulse(headers.blocks(data), [144], 0.9) for data in chains])
     low, high = binom.interval(0.9999, runs, 0.9)

@@ -264,15 +264,19 @@ def test_real_present(real_panel):
     assert article["recovery_odds_n_at_risk"] == 21 and article["recovery_odds_30d"] == pytest.approx(14 / 21)
 
 
-@pytest.mark.parametrize("days", [40, 400, 1250])
-@pytest.mark.parametrize("rules", [{}, {"min_days": 20, "min_depth_z": 3.0}, {"fast_days": 10, "slow_days": 90}])
+FILTERS, WINDOWS = {"min_days": 20, "min_depth_z": 3.0}, {"fast_days": 10, "slow_days": 90}
+
+
+@pytest.mark.parametrize(
+    ("days", "rules"), [(40, {}), (400, {}), (1250, {}), (400, FILTERS), (1250, FILTERS), (1250, WINDOWS)]
+)
 def test_the_notebook_agrees_with_the_library_at_any_time_and_setting(whole, tmp_path, monkeypatch, days, rules):
     names = run_cells("80-read-the-present", whole.iloc[:days], tmp_path, monkeypatch, **rules)
     stored = json.loads((tmp_path / "state.json").read_text(encoding="utf-8"))
     assert stored == names["state"] and (tmp_path / "tables" / "present.csv").is_file()
 
 
-@pytest.mark.parametrize("name", odd(market(waves())))
+@pytest.mark.parametrize("name", ["narrow intervals", "no event", "before the sample", "a single moment"])
 def test_the_page_reads_well_in_odd_runs(whole, tmp_path, monkeypatch, name):
     panel, settings, _ = odd(whole)[name]
     own = {"primary_days": "primary_horizon_days", "since": "sample_start"}

@@ -328,7 +328,7 @@ def test_any_head_is_read_or_named(ten, head):
 
 # --- interrupted, full, at once ---------------------------------------------------------------------------------------
 
-STEPS = ("write_bytes", "replace")
+STEPS, EACH = ("write_bytes", "replace"), 25
 
 
 def failing(monkeypatch, step: str, call: int, fail) -> None:
@@ -401,7 +401,7 @@ def test_writers_and_a_reader_at_once_lose_and_double_nothing():
     programs("0", "1", "read")
     rows = register.read_register()
     assert numbers() == [*range(1, len(rows) + 1)] and state()[0] == "good"
-    assert rows.groupby("kind").size().to_dict() == {"0": 40, "1": 40, "both": 40}
+    assert rows.groupby("kind").size().to_dict() == dict.fromkeys(("0", "1", "both"), EACH)
     assert not rows.duplicated([*register.SAME]).any()
 
 
@@ -413,12 +413,12 @@ def test_a_process_that_dies_at_any_step_leaves_a_register_that_verifies():
 def test_processes_killed_at_random_moments_leave_a_register_that_verifies():
     programs("kill", "0")
     kinds = register.read_register().groupby("kind").size()
-    assert kinds["0"] == kinds["both"] == 40 and register.stored()[1] == kinds.sum()
+    assert kinds["0"] == kinds["both"] == EACH and register.stored()[1] == kinds.sum()
 
 
 def write(who: str) -> None:
-    """40 forecasts of this writer's own and 40 that the other one makes too, one at a time."""
-    for number in range(40):
+    """Forecasts of this writer's own and as many that the other one makes too, one at a time."""
+    for number in range(EACH):
         for kind in (who, "both"):
             add(forecasts(1, kind=kind, days=number + 1), made_at=dt.datetime.now(dt.UTC))
 
@@ -426,7 +426,7 @@ def write(who: str) -> None:
 def read() -> None:
     """What a reader finds is whole at any moment, and grows."""
     seen, end = 0, time.monotonic() + 100
-    while seen < 120 and time.monotonic() < end:
+    while seen < 3 * EACH and time.monotonic() < end:
         found = len(numbers())
         assert found >= seen
         seen = found

@@ -54,6 +54,10 @@ def made(tmp_path_factory):
     return home, reports
 
 
+ENGINES = pytest.mark.xdist_group("engines")  # made once
+
+
+@ENGINES
 def test_both_engines_give_the_same_files(made):
     one, other = (contents(folder) for folder in made[1].values())
     named = {"index.html", "report.html", "run.json"}  # they name the run
@@ -67,6 +71,7 @@ def test_both_engines_give_the_same_files(made):
     assert texts[0] == texts[1]
 
 
+@ENGINES
 def test_all_that_a_cell_shows_arrives_in_order(made):
     cells = json.loads((made[1]["in-process"] / "notebooks" / "30-show-everything.ipynb").read_text())["cells"]
     outputs = {"".join(cell["source"]): cell.get("outputs", []) for cell in cells}
@@ -87,6 +92,7 @@ def test_all_that_a_cell_shows_arrives_in_order(made):
     assert shown[8] == []
 
 
+@ENGINES
 def test_report_holds_every_part_and_records_what_it_was_made_from(made):
     folder = made[1]["in-process"]
     files, facts = contents(folder), json.loads((folder / "run.json").read_text())
@@ -100,6 +106,7 @@ def test_report_holds_every_part_and_records_what_it_was_made_from(made):
     assert {"pandas", "numpy", "python", "statsmodels"} <= set(facts["versions"])
 
 
+@ENGINES
 def test_no_path_of_this_machine_and_no_secret_is_published(made):
     home, reports = made
     for path in (path for folder in reports.values() for path in folder.rglob("*") if path.is_file()):

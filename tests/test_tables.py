@@ -108,7 +108,7 @@ def test_rows_are_sorted_chosen_and_copied_with_the_network_off(shown, opened): 
     page.get_by_label("grade").select_option('"<b>"')
     page.get_by_role("button", name="Copy table").click()
     assert {line.split("\t")[1] for line in page.evaluate("window.copied").split("\n")[1:]} == {'"""<b>"""'}
-    assert not opened.seen["errors"] and not opened.seen["failed"]
+    assert not opened.seen.errors and not opened.seen.failed
 
 
 @pytest.mark.browser

@@ -25,14 +25,15 @@ import pandas as pd
 
 from capitulation.data import live
 from capitulation.data import register as forecast_register
+from capitulation.data.files import local_files
 from capitulation.data.market import STALE_DAYS, Market, utc_now
 from capitulation.data.market import fetch as fetch_snapshot
 from capitulation.data.snapshots import check_data as verify_snapshots
 from capitulation.errors import CapitulationError, InputError, SourceUnavailable, nearest, one_line
 from capitulation.params import ANY_PROFILE, Params, make_params, parse_overrides, read_profile
 from capitulation.paths import notebooks_folder, project_root
+from capitulation.report import unchanged
 from capitulation.report.run import (
-    DEFAULT_RUN,
     ENGINES,
     Options,
     find_notebooks,
@@ -99,11 +100,15 @@ def _making(options: argparse.Namespace) -> Options:
 def report(options: argparse.Namespace) -> int:
     """Run every notebook that changed and render the report."""
     making, (params, own) = _making(options), _chosen(options)
+    settled = unchanged.asked_plainly() and params.data and params.source == "auto"  # by files, which stay as they are
+    files = local_files(params.data, params.columns) if settled else []
+    decided = unchanged.decides(files) if files else {}
     folder = make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say)
-    _say(f"to read or to e-mail: {folder / 'report.html'}; make open shows it")
-    print(folder / "index.html", flush=True)
+    unchanged.tell(folder)
     try:
         write_down(folder.name)
+        if decided:
+            unchanged.keep_note(folder.name, files, decided)
     except KeyboardInterrupt:
         _say("interrupted: the report is published; its forecasts enter the register with the next one")
         return INTERRUPTED
@@ -197,7 +202,7 @@ def compare(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Open a report in the browser."""
-    folder, _record = open_report(options.run or DEFAULT_RUN)
+    folder, _record = open_report(options.run or unchanged.DEFAULT_RUN)
     page = (folder / "index.html").resolve()
     print(page)
     if not webbrowser.open(page.as_uri()):
@@ -210,7 +215,7 @@ def bundle(options: argparse.Namespace) -> int:
     """A zip of a report with its tables."""
     from capitulation.report import compare as published
 
-    print(published.bundle(options.run or DEFAULT_RUN))
+    print(published.bundle(options.run or unchanged.DEFAULT_RUN))
     return 0
 
 
@@ -218,7 +223,7 @@ def reproduce(options: argparse.Namespace) -> int:
     """Rebuild a report from its record and compare every table."""
     from capitulation.report import compare as published
 
-    same, text = published.reproduce(options.run or DEFAULT_RUN, _making(options), progress=_say)
+    same, text = published.reproduce(options.run or unchanged.DEFAULT_RUN, _making(options), progress=_say)
     print(text)
     return 0 if same else 1
 
@@ -292,8 +297,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):  # ended politely either way: everything is put away
         signal.signal(number, signal.default_int_handler)
     try:
-        if sys.flags.optimize:
-            raise InputError("Python's -O drops the asserts by which notebooks check themselves: unset PYTHONOPTIMIZE")
         if options.rest and options.function is not lab:
             raise InputError(f"unknown option {one_line(options.rest[0], 80)!r}; --help lists those that are known")
         return options.function(options)
@@ -311,7 +314,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         _say(f"error: {one_line(error.filename or 'file system', 200)}: {error.strerror}; nothing was published")
         return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

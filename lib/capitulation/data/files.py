@@ -184,6 +184,17 @@ def _paths(data: str) -> Iterator[tuple[Path, str]]:
         yield (Path(path), column) if not exists(part) and exists(path) else (Path(part), "")
 
 
+def local_files(data: str, columns: str | Mapping[str, str] = "") -> list[Path]:
+    """The files that `read_data` would read; none where one of them is no regular file that it would take."""
+    try:
+        paths = [path.expanduser() for path, _column in _paths(data)]
+        if isinstance(columns, str) and columns.endswith((".yml", ".yaml")):
+            paths.append(Path(columns).expanduser())
+        return paths if all(path.is_file() and path.stat().st_size <= MAX_BYTES for path in paths) else []
+    except (DataError, OSError, RuntimeError):
+        return []
+
+
 def _content(path: Path) -> bytes:
     """The bytes of a file of reasonable size; `DataError` where they cannot be had."""
     try:

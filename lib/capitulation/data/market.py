@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from capitulation.ahead import ahead
 from capitulation.data import checks, headers, mempool, snapshots
 from capitulation.data.files import read_data, words
 from capitulation.data.headers import BLOCK_CLOCKS
@@ -478,6 +479,7 @@ def about(market: Market) -> dict[str, Any]:
     return {name: value for name, value in vars(market).items() if name not in ("panel", "blocks")}
 
 
+@ahead()
 def read_market(folder: Path) -> Market:
     """The market saved in `folder`; `DataError` where a file is missing, damaged or no longer matches its digest."""
     place = f"{folder.parent.name}/{folder.name}"

@@ -30,7 +30,7 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
         return empty("No pair of means has an event whose outcome is known")
     table = grid.pivot_table("excess_log", index="slow_days", columns="fast_days", dropna=False).astype(float)
     limit = max(float(np.nanquantile(table.abs(), 0.98)), 1e-9)
-    figure, axes = new_figure(height=4.8)
+    figure, (axes, beside) = new_figure(1, 2, height=4.8, width_ratios=(20 if style.is_narrow() else 47, 1))
     axes.grid(visible=False)
     edges = table.columns.to_numpy(float), table.index.to_numpy(float)
     mesh = axes.pcolormesh(*edges, table, cmap="RdBu", vmin=-limit, vmax=limit, shading="nearest")
@@ -40,7 +40,7 @@ def window_grid(grid: pd.DataFrame, *, fast_days: int = 30, slow_days: int = 60,
     pair = fast_days, slow_days
     axes.plot(*pair, "s", markersize=11, markerfacecolor="none", markeredgewidth=1.8, color=COLOURS["ink"])
     axes.annotate("{}/{}".format(*pair), pair, xytext=(9, 7), textcoords="offset points", weight="bold")
-    bar = figure.colorbar(mesh, ax=axes, pad=0.02, aspect=30)
+    bar = figure.colorbar(mesh, cax=beside)
     bar.outline.set_visible(False)
     bar.set_label(f"excess log return, {days} days")
     excess = known["excess_log"]
@@ -270,7 +270,7 @@ def reliability(table: pd.DataFrame) -> Figure:
         upper.set_title(
             f"{name}\n{count(n, 'forecast')}: said {percent(said)}, happened {percent(happened)}", size="medium"
         )
-        lower.bar(rows["low"] + 0.05, rows["n"] / n, 0.09, color=COLOURS["baseline_shade"])
+        style.bars(lower, rows["low"] + 0.005, rows["n"] / n, 0.09, COLOURS["baseline_shade"])
         for row in rows.itertuples():
             lower.annotate(f"{row.n:,}", (row.low + 0.05, row.n / n), **times)
         style.percent_axis(lower, "said", "x", sign=False)

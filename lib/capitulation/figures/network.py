@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
@@ -115,9 +116,9 @@ def capitulations(panel: pd.DataFrame, ribbon: pd.DataFrame, episodes: pd.DataFr
         told.append(f"Gap {_span(gap.index)}, lowest {percent(low, 1)} on {day(gap.idxmin())}")
     for axes in figure.axes:
         style.shade_episodes(axes, found, days[-1], label="capitulation" if axes is figure.axes[0] else None)
-        for line in axes.lines if axes is not figure.axes[0] else ():
-            if line.get_label() == "halving":  # named once
-                line.set_label(None)
+        for lines in axes.collections if axes is not figure.axes[0] else ():
+            if lines.get_label() == "halving":  # named once
+                lines.set_label(None)
         if axes.get_legend_handles_labels()[0]:
             style.legend_above(axes)
     return finish(figure, "; ".join(facts), f"On one time axis, the days in capitulation shaded. {'. '.join(told)}.")
@@ -270,7 +271,7 @@ def adjustment_bars(adjustments: pd.DataFrame, *, halvings: Iterable[object] = (
     shown = change.clip(upper=top)
     figure, axes = new_figure()
     colours = [COLOURS["capitulation" if one < 0 else "difficulty_up"] for one in change]
-    axes.bar(days, shown, width=fortnight, align="edge", color=colours)
+    style.bars(axes, date2num(days), shown, fortnight.days, colours)
     axes.axhline(0, color=COLOURS["ink"], linewidth=0.8)
     style.date_axis(axes, days[0], days[-1] + fortnight, halvings)
     axes.set_ylim(min(1.25 * shown.min(), -0.05), top)

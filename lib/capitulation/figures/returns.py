@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -52,7 +52,7 @@ def event_paths(
     paths, base = (study.event_paths(price, at, before, after, lag) for at in (when, sample))
     index, colour = paths.index, ANCHOR_COLOURS[anchor]
     middle = paths.median(axis=1)
-    base_low, base_middle, base_high = base.quantile([0.25, 0.5, 0.75], axis=1).to_numpy()
+    base_low, base_middle, base_high = _quantiles(base, (0.25, 0.5, 0.75))
     at_end = paths.columns[paths.iloc[-1].notna()]
     by_rank = paths.iloc[-1].dropna().sort_values(kind="stable").index
     single, which = by_rank[:2].union(by_rank[-2:]), "the highest and lowest at the end"
@@ -239,6 +239,14 @@ def returns_by_horizon(
     return finish(figure, title, f"Dots over the distribution of every day. Medians: {', '.join(told)}.")
 
 
+def _quantiles(table: pd.DataFrame, levels: Sequence[float]) -> np.ndarray:
+    """A row per level: `table.quantile(levels, axis=1)`, by sorting once."""
+    ranked, last = np.sort(table.to_numpy(), axis=1), table.count(axis=1).to_numpy() - 1  # missing values come last
+    at = np.outer(levels, last).clip(0)
+    row, below, above = np.arange(len(ranked)), np.floor(at).astype(int), np.ceil(at).astype(int)
+    return ranked[row, below] + (at - below) * (ranked[row, above] - ranked[row, below])
+
+
 def _after_all(verdict: str) -> str:
     """How a title ends that was given a `verdict`."""
     return f"; {verdict}" if verdict else ""
@@ -269,7 +277,8 @@ def nulls(cases: Mapping[str, tuple[np.ndarray, float, str]], *, anchor: str = "
         p = float((null >= observed - 1e-9).mean())
         heights, edges = np.histogram(null, bins=60)
         middle, top = (edges[:-1] + edges[1:]) / 2, heights.max() * 1.7
-        axes.bar(middle, heights, np.diff(edges), color=np.where(middle >= observed, colour, COLOURS["baseline_shade"]))
+        colours = np.where(middle >= observed, colour, COLOURS["baseline_shade"])
+        style.bars(axes, edges[:-1], heights, np.diff(edges), colours)
         axes.axvline(observed, color=colour, linewidth=2.2)
         left = observed > (edges[0] + edges[-1]) / 2
         place = {"xytext": (-6 if left else 6, 0), "textcoords": "offset points", "ha": "right" if left else "left"}

@@ -6,6 +6,7 @@ them apart as well.
 
 import io
 import textwrap
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import wraps
@@ -15,12 +16,14 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg, get_hinting_flag
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.dates import DAILY, MONTHLY, YEARLY, AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
 
 from capitulation.mining.rules import RULES
@@ -54,15 +57,20 @@ RC = {
     **dict.fromkeys(("axes.spines.top", "axes.spines.right", "axes.spines.left", "legend.frameon"), False),
     **dict.fromkeys(("axes.labelcolor", "xtick.color", "ytick.color"), "#3c3a36"),
     **dict.fromkeys(("ytick.major.size", "ytick.minor.size", "patch.linewidth"), 0),
+    **dict.fromkeys(("ytick.left", "xtick.minor.visible", "ytick.minor.visible"), False),
     "figure.constrained_layout.use": True,
     "figure.constrained_layout.h_pad": 0.06,
     "figure.constrained_layout.w_pad": 0.08,
+    "figure.subplot.left": 0.1,  # where a layout starts from: near where it ends
+    "figure.subplot.right": 0.96,
     "figure.titleweight": "bold",
+    "font.family": "DejaVu Sans",  # which matplotlib brings along
     "text.color": COLOURS["ink"],
     "axes.edgecolor": "#a8a39a",
     "axes.titlecolor": COLOURS["soft"],
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
+    "axes.titley": 1.0,  # right above the axes: nothing of ours stands there
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.grid.axis": "y",
@@ -80,6 +88,7 @@ def _sizes(title: float, text: float, small: float) -> dict[str, float]:
 
 
 WIDE, NARROW = 7.6, 3.6  # inches
+WHITE = np.uint32(0xFFFFFFFF)
 LOOKS = {
     WIDE: RC | _sizes(14, 11, 10),
     NARROW: RC
@@ -122,9 +131,68 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
+class OnePass(ConstrainedLayoutEngine):
+    """Constrained layout that measures what stands around axes once, not twice: it hardly depends on their size.
+
+    For a plain grid of axes, with legends of the figure below it; any other is left to matplotlib.
+    """
+
+    def execute(self, fig: Figure) -> None:
+        """Place the axes of `fig`, as large as what stands around them allows."""
+        specs = {axes: axes.get_subplotspec() for axes in fig.axes if axes.get_in_layout()}
+        plain = len(specs) == len(fig.axes) > 0 and all(specs.values()) and not fig.subfigs
+        plain = plain and all(spec.num1 == spec.num2 and axes.get_aspect() == "auto" for axes, spec in specs.items())
+        plain = plain and len({spec.get_gridspec() for spec in specs.values()}) == 1
+        if plain and all(legend._outside_loc == "lower" for legend in fig.legends):
+            self._place(fig, {axes: (spec.rowspan.start, spec.colspan.start) for axes, spec in specs.items()})
+        else:
+            super().execute(fig)
+
+    def _place(self, fig: Figure, cells: Mapping[Axes, tuple[int, int]]) -> None:
+        grid, (wide, high) = next(iter(cells)).get_gridspec(), fig.bbox.size
+        pad_x, pad_y = (self.get()[name] * fig.dpi for name in ("w_pad", "h_pad"))
+        left, right, above, below = np.zeros((4, max(grid.get_geometry())))  # pixels beside each column and row
+        corner = {}
+        for axes, (row, column) in cells.items():
+            axes._set_position(axes.get_subplotspec().get_position(fig))  # every time from the same place
+            for axis in (axes.xaxis, axes.yaxis):
+                axis._autolabelpos = bool(axis.get_label_text())  # an empty label needs no place
+            inner, outer = axes.bbox.frozen(), axes.get_tightbbox(for_layout_only=True)
+            corner[axes] = inner
+            left[column] = max(left[column], inner.x0 - outer.x0 + pad_x)
+            right[column] = max(right[column], outer.x1 - inner.x1 + pad_x)
+            above[row] = max(above[row], outer.y1 - inner.y1 + pad_y)
+            below[row] = max(below[row], inner.y0 - outer.y0 + pad_y)
+        top, bottom = high, 0.0
+        if fig._suptitle:
+            fig._suptitle.set_y(1 - pad_y / high)
+            top -= fig._suptitle.get_window_extent().height + 2 * pad_y
+        if fig._supxlabel:
+            fig._supxlabel.set_y(pad_y / high)
+        for words in filter(None, [fig._supxlabel, *fig.legends]):
+            bottom = max(bottom, words.get_window_extent().height + 2 * pad_y)
+        widths, heights = (np.array(ratios, float) for ratios in (grid.get_width_ratios(), grid.get_height_ratios()))
+        widths *= (wide - (left + right).sum()) / widths.sum()
+        heights *= (top - bottom - (above + below).sum()) / heights.sum()
+        for axes, (row, column) in cells.items():
+            x = left[: column + 1].sum() + right[:column].sum() + widths[:column].sum()
+            y = top - above[: row + 1].sum() - below[:row].sum() - heights[: row + 1].sum()
+            axes._set_position([x / wide, y / high, widths[column] / wide, heights[row] / high])
+            for axis in (axes.xaxis, axes.yaxis):  # its label keeps its distance, and need not be measured again
+                axis._autolabelpos, at = False, axis.label.get_position()
+                side = {"left": "x0", "right": "x1", "bottom": "y0", "top": "y1"}[axis.get_label_position()]
+                moved = getattr(axes.bbox, side) - getattr(corner[axes], side)
+                axis.label.set_position((at[0] + moved, at[1]) if side[0] == "x" else (at[0], at[1] + moved))
+
+    def release(self, fig: Figure) -> None:
+        """Let labels find their place again, as those of a drawn figure whose resolution changes must."""
+        for axes in fig.axes:
+            axes.xaxis._autolabelpos = axes.yaxis._autolabelpos = True
+
+
 def new_figure(rows: int = 1, columns: int = 1, height: float = 4.4, **options: Any) -> tuple[Figure, Any]:
     """An untracked figure, 7.6 inches wide (narrow: 3.6), with its axes, as `Figure.subplots` gives them."""
-    figure = Figure(figsize=(_width.get(), height))
+    figure = Figure(figsize=(_width.get(), height), layout=OnePass())
     return figure, figure.subplots(rows, columns, **options)
 
 
@@ -135,8 +203,13 @@ def _lines(text: str, most: float) -> str:
 
 
 def _wrapped(text: str, widths: range) -> str:
-    options = {"break_on_hyphens": False, "break_long_words": False}
-    return "\n".join(min((textwrap.wrap(text, width, **options) for width in widths), key=len))
+    """`text` in as few lines as the widest of `widths` gives, at the narrowest that needs no more."""
+
+    def lines(width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+    fewest = len(lines(widths[-1]))
+    return "\n".join(lines(widths[bisect_left(widths, True, key=lambda width: len(lines(width)) <= fewest)]))
 
 
 def fitted(text: str) -> str:
@@ -215,7 +288,7 @@ def log_axis(axes: Axes, label: str, which: str = "y") -> None:
     subs = next((subs for most, subs in steps if decades < most), (1,))
     axis.set_major_locator(LogLocator(base=10, subs=[float(sub) for sub in subs], numticks=12))
     axis.set_major_formatter(lambda value, _: plain_number(value))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def percent_axis(axes: Axes, label: str, which: str = "y", sign: bool = True) -> None:
@@ -256,9 +329,9 @@ def date_axis(axes: Axes, first: object, last: object, halvings: Iterable[object
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     low, high = axes.get_xlim()
     within = [number for number in date2num(pd.DatetimeIndex(halvings)) if low < number < high]
-    look = {"color": COLOURS["baseline"], "linewidth": 1, "linestyle": (0, (1, 2)), "zorder": 1}
-    for number, label in zip(within, ["halving"] + [None] * len(within), strict=False):
-        axes.axvline(number, label=label, **look)
+    if within:
+        look = {"color": COLOURS["baseline"], "linewidth": 1, "linestyle": (0, (1, 2)), "zorder": 1, "label": "halving"}
+        axes.vlines(within, 0, 1, transform=axes.get_xaxis_transform(), **look)
 
 
 def grid_along_x(axes: Axes, names: Sequence[str] = ()) -> None:
@@ -333,6 +406,14 @@ def distinct(keys: Mapping[str, Hashable]) -> dict[str, str]:
         row[0]: " =\n".join(rule_words(name).replace("_", " ") for name in row) if row[1:] else rule_label(row[0])
         for row in rows.values()
     }
+
+
+def bars(axes: Axes, left: Any, height: Any, width: Any, colours: Any) -> None:
+    """Bars from zero as one artist, where `Axes.bar` makes one of each bar; `left` and `width` in the axes' units."""
+    left, height = np.asarray(left, float), np.asarray(height, float)
+    x = np.stack([left, left, left + width, left + width], axis=1)
+    y = np.stack([0 * height, height, height, 0 * height], axis=1)
+    axes.add_collection(PolyCollection(np.stack([x, y], axis=2), facecolors=colours))
 
 
 def shade_episodes(axes: Axes, episodes: pd.DataFrame, last: object, y: Any = None, **look: Any) -> None:
@@ -411,30 +492,87 @@ def watermark(figure: Figure) -> Figure:
     return figure
 
 
+class _Renderer(RendererAgg):
+    """Sets a level line of words once, to measure and to draw it, where matplotlib draws letter by letter."""
+
+    def __init__(self, *size: float) -> None:
+        super().__init__(*size)
+        self.lines: dict[Any, tuple[Any, ...]] = {}  # by words and font: size, picture, left, low
+
+    def _line(self, words: str, prop: Any) -> tuple[Any, ...]:
+        if (words, prop) not in self.lines:
+            font = self._prepare_font(prop)
+            font.set_text(words, 0, flags=get_hinting_flag())
+            size, below = [part / 64 for part in font.get_width_height()], font.get_descent() / 64
+            font.draw_glyphs_to_bitmap()
+            left, low = (part / 64 for part in font.get_bitmap_offset())
+            self.lines[words, prop] = (*size, below), font.get_image(), left, low + below + 1
+        return self.lines[words, prop]
+
+    def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
+        return super().get_text_width_height_descent(s, prop, ismath) if ismath else self._line(s, prop)[0]
+
+    def draw_text(
+        self, gc: Any, x: float, y: float, s: str, prop: Any, angle: float, *more: Any, **options: Any
+    ) -> Any:
+        if angle or any(more) or options.get("ismath"):
+            return super().draw_text(gc, x, y, s, prop, angle, *more, **options)
+        _, picture, left, low = self._line(s, prop)
+        return self._renderer.draw_text_image(picture, round(x + left), round(y + low), 0, gc)
+
+
+class _Canvas(FigureCanvasAgg):
+    """A canvas of one size, with one renderer."""
+
+    def __init__(self, figure: Figure) -> None:
+        super().__init__(figure)
+        self.renderer = _Renderer(*figure.bbox.size, figure.dpi)
+
+    def get_renderer(self) -> RendererAgg:
+        return self.renderer
+
+
 def png_bytes(figure: Figure) -> bytes:
     """`figure` as a PNG at 192 dpi, twice the CSS resolution, whose bytes depend on nothing but the figure.
 
-    It has 128 palette colours at most; a crowded picture gives up half of them rather than weigh down the page.
+    It has 80 palette colours at most, so as not to weigh down the page.
     """
     canvas, dpi = figure.canvas, figure.dpi
     with mpl.rc_context(_look(figure)):
         figure.set_dpi(192)
-        drawn = FigureCanvasAgg(figure)
+        drawn = _Canvas(figure)
         drawn.draw()  # `savefig` would draw twice, once for the layout alone
-        picture = Image.fromarray(np.asarray(drawn.buffer_rgba())).convert("RGB")
+        drawing = np.asarray(drawn.buffer_rgba())
+    if isinstance(layout := figure.get_layout_engine(), OnePass):
+        layout.release(figure)
     figure.set_dpi(dpi)
     figure.set_canvas(canvas)
-    for colours in (128, 64):
-        # Maximum coverage keeps the colours of small marks, which median cut merges away; each entry of the palette is
-        # then set to the mean of its pixels, so that white stays white.
-        reduced = picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        entry = np.asarray(reduced).ravel()
-        count = np.maximum(np.bincount(entry, minlength=colours), 1)
-        channels = np.asarray(picture).reshape(-1, 3).T
-        means = [np.bincount(entry, weights=channel, minlength=colours) / count for channel in channels]
-        reduced.putpalette(np.rint(means).T.astype("uint8").tobytes())
-        out = io.BytesIO()
-        reduced.save(out, format="PNG", compress_level=7)  # level 9 takes seven times as long for 5 % fewer bytes
-        if out.tell() <= 85_000:
-            break
+    # Most pixels are white, the others of a few thousand colours: the palette is chosen from these alone. Maximum
+    # coverage keeps the colours of small marks, which median cut merges away; each entry of the palette is then set to
+    # the mean of its pixels, so that white stays white.
+    pixels = drawing.view("u4").ravel()
+    most, ink = 80, np.flatnonzero(pixels != WHITE)
+    colour, every = pd.factorize(np.append(pixels[ink], WHITE))
+    count, known = np.bincount(colour), every.view("u1").reshape(-1, 4)[:, :3]
+    count[colour[-1]] = len(pixels) - len(ink)
+    nearest = Image.fromarray(known[None]).quantize(most, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    entry = np.asarray(nearest)[0]
+    weight = np.maximum(np.bincount(entry, count, most), 1)
+    means = [np.bincount(entry, count * channel, most) / weight for channel in known.T]
+    indices = np.full(len(pixels), entry[colour[-1]])
+    indices[ink] = entry[colour[:-1]]
+    picture, out = Image.fromarray(indices.reshape(drawing.shape[:2]), "P"), io.BytesIO()
+    picture.putpalette(np.rint(means).T.astype("u1").tobytes())
+    picture.save(out, format="PNG", compress_level=5)  # level 9 takes ten times as long for 15 % fewer bytes
     return out.getvalue()
+
+
+def warm_up() -> None:
+    """Draw once what the first figure of a process pays for, so that processes forked from this one need not."""
+    figure, axes = new_figure(height=1)
+    days = pd.date_range("2020", periods=3)
+    axes.plot(days, [1, 10, 100], label="line")
+    date_axis(axes, days[0], days[-1])
+    log_axis(axes, "log")
+    legend_above(axes)
+    png_bytes(finish(figure, "Title", "Words."))

@@ -43,12 +43,13 @@ def halving_days(panel: pd.DataFrame) -> pd.Series:
 
     Only halvings whose day before is in the panel too; on days of unknown height those of `halvings`.
     """
-    height, table = panel["height"].dropna(), halvings().set_index("halving")["date"]
-    dark = table[table.isin(panel.index[panel["height"].isna()])]
-    halved = (height // HALVING_BLOCKS).astype("int64")
-    numbers = range(halved.iloc[0] + 1, halved.max() + 1) if len(height) else range(0)
-    days = pd.Series(height.index[halved.cummax().searchsorted(numbers)], numbers, dtype="datetime64[ns]")
-    return dark.combine_first(days).rename("halving_day").rename_axis("halving")
+    table, known = halvings().set_index("halving")["date"], panel["height"].notna().to_numpy()
+    dark = table[table.isin(panel.index[~known])]
+    halved = np.maximum.accumulate(panel["height"].to_numpy()[known] // HALVING_BLOCKS)
+    numbers = range(int(halved[0]) + 1, int(halved[-1]) + 1) if len(halved) else range(0)
+    days = pd.Series(panel.index[known][halved.searchsorted(numbers)], numbers, dtype="datetime64[ns]")
+    days = dark.combine_first(days) if len(dark) else days
+    return days.rename("halving_day").rename_axis("halving")
 
 
 def era_of(days: pd.DatetimeIndex | pd.Series, panel: pd.DataFrame) -> pd.Series:
@@ -194,10 +195,10 @@ def next_adjustment(panel: pd.DataFrame, confidence: float = 0.95, since: str | 
     True
     """
     history = next_adjustment_history(panel, confidence)
-    last = history.iloc[-1]
+    last, quarter = history.iloc[-1], _quarter(history["blocks_remaining"])
     if pd.isna(last["blocks_remaining"]):
         return {}
     whole = {name: int(last[name]) for name in ("height", "blocks_remaining")}
-    record = _record(panel, history[since:]).set_index("quarter_of_epoch")
-    covered, n = record[["covered", "n_adjustments"]].T.get(_quarter(last["blocks_remaining"]), (np.nan, 0))
+    record = _record(panel, history[quarter == quarter.iloc[-1]][since:])
+    covered, n = record[["covered", "n_adjustments"]].to_numpy()[0] if len(record) else (np.nan, 0)
     return {"as_of": panel.index[-1], **last.to_dict(), **whole, "record": float(covered), "record_n": int(n)}

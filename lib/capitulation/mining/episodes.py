@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from capitulation.ahead import ahead
 from capitulation.errors import InputError
 from capitulation.mining.difficulty import adjustments, era_of
 from capitulation.mining.hashrate import drawdown, hash_ribbons, rolling_mean
-from capitulation.mining.rules import refuse_unknown, rule_states, thresholds
+from capitulation.mining.rules import RULES, refuse_unknown, rule_states, thresholds
 
 ANCHOR_COLUMNS = {"start": "start", "recovery": "end", "buy": "buy_date"}
 ONE_DAY = pd.Timedelta(days=1)
@@ -102,8 +103,16 @@ def of_grade(episodes: pd.DataFrame, name: str) -> pd.DataFrame:
     return episodes[(episodes["grade"] == name) | (name == "all")]
 
 
+def lowest_at(values: np.ndarray, begin: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Position of the lowest of `values` in each span, `stop` not among them; their number where unknown."""
+    known, none = np.append(np.where(np.isfinite(values), values, np.inf), np.inf), len(values)
+    spans = zip(begin, stop, strict=True)
+    at = np.array([a + known[a:b].argmin() if a < b else none for a, b in spans], dtype=int)
+    return np.where(known[at] < np.inf, at, none)
+
+
 def episodes(
-    state: pd.Series,
+    state: pd.Series | pd.DataFrame,
     panel: pd.DataFrame,
     *,
     fast_days: int = 30,
@@ -116,55 +125,58 @@ def episodes(
 ) -> pd.DataFrame:
     """The episodes of any daily `state` (boolean, <NA> where unknown) of `panel`, in order of time.
 
-    Columns: those of `runs`; depth, the lowest gap of the Hash Ribbons in the episode, whatever the state (fraction),
-    depth_z that gap in standard errors and its `grade`; hash_rate_drawdown, the deepest (fraction); price_start and
-    price_end (USD); negative_retargets, difficulty cuts from the start to the day before the end; era (year of the
-    halving); buy_date (`buy_dates`); days_unknown, the days of unknown state in it and right before it, by which its
-    start and end may be off, and over which two may have become one. Missing where not known. Episodes shorter than
-    `min_days`, or less than `min_depth_z` standard errors deep, are left out (known at the recovery, not at the start);
-    the others keep their numbers, and one left out still ends the buy window of the one before.
+    Of a DataFrame those of each column in turn, `definition`, its name, first. Columns: those of `runs`; depth, the
+    lowest gap of the Hash Ribbons in the episode, whatever the state (fraction), depth_z that gap in standard errors
+    and its `grade`; hash_rate_drawdown, the deepest (fraction); price_start and price_end (USD); negative_retargets,
+    difficulty cuts from the start to the day before the end; era (year of the halving); buy_date (`buy_dates`);
+    days_unknown, the days of unknown state in it and right before it, by which its start and end may be off, and over
+    which two may have become one. Missing where not known. Episodes shorter than `min_days`, or less than `min_depth_z`
+    standard errors deep, are left out (known at the recovery, not at the start); the others keep their numbers, and one
+    left out still ends the buy window of the one before.
 
     >>> found = episodes(panel["price_usd"] < 0.9 * panel["price_usd"].shift(30), panel)
     >>> bool((found["end"] > found["start"])[~found["ongoing"]].all())
     True
     """
-    table, ribbon, price = runs(state), hash_ribbons(panel, fast_days, slow_days), panel["price_usd"]
-    gap, gap_z = ribbon["gap"].to_numpy(), ribbon["gap_z"].to_numpy()
-    fallen = drawdown(panel, drawdown_mean_days).to_numpy()
-    start, stop = _spans(panel.index, table)
+    ribbon, price = hash_ribbons(panel, fast_days, slow_days), panel["price_usd"]
+    gap, gap_z, fallen = (
+        np.append(of, np.nan) for of in (ribbon["gap"], ribbon["gap_z"], drawdown(panel, drawdown_mean_days))
+    )
+    era = era_of(panel.index, panel)
+    changes, position = adjustments(panel), np.arange(len(panel))
+    cut, unclear = (panel.index.isin(changes["date"][of]) for of in (changes["change"] < 0, changes["change"].isna()))
+    unclear |= panel["height"].isna().to_numpy()
 
-    def lowest(values: np.ndarray, of: np.ndarray) -> np.ndarray:
-        """`of` on the day of each episode on which `values` are lowest; missing where none is known."""
-        spans = [(a, values[a:b]) for a, b in zip(start, stop, strict=True)]
-        at = [a + np.nanargmin(span) if np.isfinite(span).any() else len(of) for a, span in spans]
-        return np.append(of, np.nan)[np.array(at, dtype=int)]
-
-    def within(days: np.ndarray, since: np.ndarray) -> np.ndarray:
-        """How many of the marked days lie in each episode, counted from the positions `since`."""
+    def within(days: np.ndarray, since: np.ndarray, stop: np.ndarray) -> np.ndarray:
+        """How many of the marked days lie between the positions `since` and `stop`."""
         running = np.append(0, days.cumsum())
         return running[stop] - running[since]
 
-    changes, height, unknown = adjustments(panel), panel["height"], state.reindex(panel.index).isna().to_numpy()
-    came, change = changes["date"], changes["change"]
-    cut, unclear = (panel.index.isin(came[marked]) for marked in (change < 0, change.isna()))
-    cuts = pd.array(within(cut, start), "Int64")
-    cuts[within(unclear | height.isna().to_numpy(), start) > 0] = pd.NA
-    last_known = np.append(-1, np.maximum.accumulate(np.where(unknown, -1, np.arange(len(panel)))))
-    depth_z = lowest(gap, gap_z)
-    table = table.assign(
-        depth=lowest(gap, gap),
-        depth_z=depth_z,
-        grade=grade(pd.Series(depth_z, index=table.index)),
-        hash_rate_drawdown=lowest(fallen, fallen),
-        price_start=price.reindex(table["start"]).to_numpy(),
-        price_end=price.reindex(table["end"]).to_numpy(),
-        negative_retargets=cuts,
-        era=era_of(table["start"], panel).to_numpy(),
-        buy_date=buy_dates(panel, table, price_fast_days, price_slow_days),
-        days_unknown=within(unknown, last_known[start] + 1),
-    )
-    kept = (table["days"] >= min_days) & ((table["depth_z"] <= -min_depth_z) | (min_depth_z == 0))
-    return table[kept].reset_index(drop=True)
+    tables = []
+    for name, each in (state if isinstance(state, pd.DataFrame) else state.to_frame()).items():
+        table, unknown = runs(each), each.reindex(panel.index).isna().to_numpy()
+        start, stop = _spans(panel.index, table)
+        cuts = pd.array(within(cut, start, stop), "Int64")
+        cuts[within(unclear, start, stop) > 0] = pd.NA
+        last_known = np.append(-1, np.maximum.accumulate(np.where(unknown, -1, position)))
+        deepest = lowest_at(gap[:-1], start, stop)
+        table = table.assign(
+            depth=gap[deepest],
+            depth_z=gap_z[deepest],
+            grade=grade(pd.Series(gap_z[deepest], index=table.index)),
+            hash_rate_drawdown=fallen[lowest_at(fallen[:-1], start, stop)],
+            price_start=price.reindex(table["start"]).to_numpy(),
+            price_end=price.reindex(table["end"]).to_numpy(),
+            negative_retargets=cuts,
+            era=era.reindex(table["start"]).to_numpy(),
+            buy_date=buy_dates(panel, table, price_fast_days, price_slow_days),
+            days_unknown=within(unknown, last_known[start] + 1, stop),
+        )
+        kept = (table["days"] >= min_days) & ((table["depth_z"] <= -min_depth_z) | (min_depth_z == 0))
+        tables.append(table[kept].reset_index(drop=True))
+        if isinstance(state, pd.DataFrame):
+            tables[-1].insert(0, "definition", name)
+    return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
 def clusters(days: Iterable[pd.Timestamp], gap: int) -> np.ndarray:
@@ -186,8 +198,11 @@ def n_effective(days: Iterable[pd.Timestamp], gap: int) -> float:
     that overlap a little counts as several here and as one in `clusters`.
     """
     known = pd.DatetimeIndex(days).dropna().to_numpy("datetime64[D]").astype("int64")
-    shared = np.clip(1 - np.abs(known[:, None] - known) / gap, 0, None)
-    return float(len(known) ** 2 / shared.sum()) if len(known) else 0.0
+    if not len(known):
+        return 0.0
+    # On each day count the events of the last `gap` days: their squares count every shared day of every pair.
+    running = np.cumsum(np.pad(np.bincount(known - known.min()), gap))
+    return float(len(known) ** 2 * gap / ((running[gap:] - running[:-gap]) ** 2).sum())
 
 
 class Rules(NamedTuple):
@@ -196,6 +211,7 @@ class Rules(NamedTuple):
     events: dict[tuple[str, str], pd.DatetimeIndex]
 
 
+@ahead(RULES.copy)
 def apply_rules(panel: pd.DataFrame, **settings: Any) -> Rules:
     """Every rule on one panel: daily states, the episodes of all, and the days of each (definition, anchor).
 
@@ -211,16 +227,13 @@ def apply_rules(panel: pd.DataFrame, **settings: Any) -> Rules:
     refuse_unknown(settings, [*own, *keywords])
     states = rule_states(panel, **{name: value for name, value in settings.items() if name in own})
     about = {name: value for name, value in settings.items() if name in keywords}
-    tables, events = [], {}
+    found, events = episodes(states, panel, **about), {}
     for name, state in states.items():
-        table = episodes(state, panel, **about)
-        inside = np.zeros(len(panel), bool)
-        for first, stop in zip(*_spans(panel.index, table), strict=True):
-            inside[first:stop] = True
-        states[name] = state.mask(state.fillna(False) & ~inside, False)
+        table, edges = found[found["definition"] == name], np.zeros(len(panel) + 1, dtype=int)
+        first, stop = _spans(panel.index, table)
+        edges[first] += 1
+        edges[stop] -= 1
+        states[name] = state.mask(state.fillna(False) & (edges.cumsum()[:-1] == 0), False)
         events |= {(name, at): pd.DatetimeIndex(table[column].dropna()) for at, column in ANCHOR_COLUMNS.items()}
         events[name, "in_state"] = panel.index[states[name].fillna(False)]
-        table.insert(0, "definition", name)
-        tables.append(table)
-    found = pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
     return Rules(states, found, events)

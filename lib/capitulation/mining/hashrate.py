@@ -74,15 +74,15 @@ def daily_variance(panel: pd.DataFrame) -> pd.Series:
     return (rate**2 / blocks.where(blocks > 0)).mask(rate == 0, 0.0).rename("variance")
 
 
-def _sums(panel: pd.DataFrame, days: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hash rate and its variance, summed over the known ones of the last `days` days, and their number."""
-    (total, n), (variance, _) = (_windows(values, days) for values in (panel["hash_rate_ehs"], daily_variance(panel)))
-    return total, variance, n
+def _sums(panel: pd.DataFrame, *windows: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Hash rate and its variance, summed over the known ones of the last so many days, and their number."""
+    rate, variance = panel["hash_rate_ehs"], daily_variance(panel)
+    return [(*_windows(rate, days), _windows(variance, days)[0]) for days in windows]
 
 
 def relative_se(panel: pd.DataFrame, days: int) -> pd.Series:
     """Error of the `days`-day mean hash rate (fraction): sqrt(sum h^2/B) / sum h, at 144 blocks 1/sqrt(144 days)."""
-    total, variance, _ = _sums(panel, days)
+    [(total, _, variance)] = _sums(panel, days)
     return pd.Series(np.sqrt(variance) / np.where(total > 0, total, np.nan), index=panel.index, name="relative_se")
 
 
@@ -99,7 +99,7 @@ def drawdown_se(panel: pd.DataFrame, mean_days: int = 30) -> pd.Series:
     Squared: r^2 (se_now^2 + se_peak^2 - 2 cov), r = mean/peak, cov the variance of the days in both windows over the
     product of both sums. That the peak was chosen for being high is not in it.
     """
-    total, var, n = _sums(panel, mean_days)
+    [(total, n, var)] = _sums(panel, mean_days)
     at, mean = np.arange(len(total)), total / np.maximum(n, 1)
     fresh = mean > np.fmax.accumulate(np.append(-np.inf, mean))[:-1]  # a new peak, its first occurrence
     peak = np.maximum.accumulate(np.where(fresh, at, 0))
@@ -123,7 +123,7 @@ def hash_ribbons(panel: pd.DataFrame, fast_days: int = 30, slow_days: int = 60) 
     """
     if not 0 < fast_days < slow_days:
         raise InputError(f"fast_days={fast_days} must be positive and smaller than slow_days={slow_days}")
-    (sum_fast, var_fast, n_fast), (sum_slow, var_slow, n_slow) = _sums(panel, fast_days), _sums(panel, slow_days)
+    (sum_fast, n_fast, var_fast), (sum_slow, n_slow, var_slow) = _sums(panel, fast_days, slow_days)
     with np.errstate(invalid="ignore", divide="ignore"):
         fast, slow = sum_fast / n_fast, sum_slow / n_slow
         gap = np.where(slow > 0, fast / slow - 1, np.nan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ctypes
+import gc
 import io
 import json
 import multiprocessing
@@ -20,18 +21,22 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.pyplot  # which every shell asks for
 import nbformat
 import psutil
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import find_gui_and_backend
 from nbclient.exceptions import DeadKernelError
-from nbformat.v4 import new_output
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
@@ -39,13 +44,17 @@ from traitlets import Type
 from traitlets.config import Config
 
 from capitulation.errors import ReportError, one_line
-from capitulation.report.render import Page, render_notebook
+from capitulation.figures.style import warm_up as warm_up_figures
+from capitulation.report.render import Page, fill, render_notebook
 
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")
 ADDRESS = re.compile(r"\b0x[0-9a-f]{6,16}\b")
 CELL_FILE = re.compile(r"<ipython-input-\d+-[0-9a-f]+>|\S*ipykernel_\d+/\d+\.py")
 DIED = "the process died (killed, or out of memory)"
 PR_SET_PDEATHSIG = 1
+LOADED_LATE = ("IPython.core.completer", "IPython.core.magics", "pandas.io.formats.csvs")
+LOADED_LATE += ("matplotlib_inline.backend_inline", "pandas.io.formats.html", "pandas.io.formats.string")
+TEXTS = ("text", "evalue", "traceback")  # beside text/html and the like, which hold folders and addresses
 POLITE_ENDS = {signal.SIGINT, signal.SIGTERM}
 
 
@@ -74,7 +83,7 @@ class _Stream(io.TextIOBase):
         if last.get("name") == self.name:
             last["text"] += text
         elif text:
-            self.shell.outputs.append(new_output("stream", name=self.name, text=text))
+            self.shell.outputs.append(NotebookNode(output_type="stream", name=self.name, text=text))
         return len(text)
 
 
@@ -111,7 +120,7 @@ class Shell(InteractiveShell):
             for shown in self.by_id.get(display_id, []):
                 shown.update(data=data, metadata=metadata or {})
         else:
-            self.outputs.append(new_output(kind, data=data, metadata=metadata or {}, **more))
+            self.outputs.append(NotebookNode(output_type=kind, data=data, metadata=metadata or {}, **more))
             self.by_id.setdefault(display_id, []).append(self.outputs[-1])
 
     def enable_gui(self, gui=None) -> None:
@@ -150,6 +159,18 @@ class InProcess(Engine):
 
 papermill_engines.register("in-process", InProcess)
 papermill_engines.register("kernel", papermill_engines.get_engine("nbclient"))
+
+
+def warm_up() -> None:
+    """Do here, before any fork, what the first cell, figure and page of every notebook would each do again."""
+    for module in LOADED_LATE:
+        import_module(module)
+    find_gui_and_backend("inline")  # looks through all that is installed
+    warm_up_figures()
+    cells = [new_markdown_cell("$x$"), new_code_cell("x = 1", outputs=[new_output("stream", text="x")])]
+    nbformat.validate(new_notebook(cells=cells))
+    fill("cells.html.j2", cells=cells, code=True)
+    gc.freeze()  # what is here now is never garbage, and so its pages stay shared
 
 
 def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
@@ -215,20 +236,19 @@ def tidy(job: Job) -> None:
             text = re.sub(rf"{re.escape(folder)}(?![\w-])", shown, text)
         return text
 
-    notebook = nbformat.read(job.output, 4)
+    notebook = json.loads(job.output.read_bytes())
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     known = {"kernelspec": kernel, "language_info": {"name": "python"}, "papermill": {"parameters": job.parameters}}
     notebook.update(metadata=known, nbformat_minor=5)
-    for position, cell in enumerate(notebook.cells):
-        tags = cell.metadata.get("tags")
+    for position, cell in enumerate(notebook["cells"]):
+        tags = cell["metadata"].get("tags")
         cell.update(metadata={"tags": tags} if tags else {}, id=f"cell-{position}")
         for output in cell.get("outputs", []):
             for place in (output, output.get("data", {})):
-                texts = [kind for kind in place if kind in ("text", "evalue") or kind.startswith("text/")]
-                place.update({kind: plain(place[kind]) for kind in texts})
-            if "traceback" in output:
-                output.traceback = [plain(line) for line in output.traceback]
-    nbformat.write(notebook, job.output)
+                for kind in [kind for kind in place if kind in TEXTS or kind.startswith("text/")]:
+                    lines = place[kind]
+                    place[kind] = plain(lines) if isinstance(lines, str) else [plain(line) for line in lines]
+    job.output.write_text(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 class _Running:
@@ -282,20 +302,31 @@ class _Running:
 
 
 def run_all(
-    jobs: Sequence[Job], at_once: int, kept: Path, on_done: Callable[[str, float], None]
+    jobs: Sequence[Job],
+    at_once: int,
+    kept: Path,
+    on_done: Callable[[str, float], None],
+    meanwhile: Callable[[], None],
 ) -> dict[str, tuple[Page, float]]:
     """Run `jobs`, at most `at_once` at a time: by name, the rendered page and the seconds it took.
+
+    `meanwhile` is called once, for what later ones or the caller shall find done: when all are under way or, where some
+    have to wait, the first.
 
     The first failure, or cell above its `cell_timeout`, ends the rest, leaves the notebook in the folder `kept` and
     raises `ReportError` with its name, cell and error; no process outlives the call.
     """
     waiting, running, done = list(jobs), dict[Any, _Running](), {}
+    if not jobs:
+        meanwhile()
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 one = _Running(waiting.pop(0))
                 running[one.pipe] = one  # known before it starts, so that it is ended whatever happens
                 one.start()
+                if one.job is jobs[0 if len(jobs) > at_once else -1]:
+                    meanwhile()
             heard = wait(list(running), timeout=0.5)
             for pipe, one in list(running.items()):
                 late = 0 < one.at[1] < time.monotonic() - one.job.cell_timeout  # a cell can be deaf to any signal

@@ -14,19 +14,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from IPython.display import display
-from matplotlib.figure import Figure
 
 from capitulation.data.market import Market, about, load_market, read_market
 from capitulation.errors import one_line
-from capitulation.figures.style import png_bytes, watermark
 from capitulation.params import Params, shared_settings
 from capitulation.paths import write_json, write_whole
 from capitulation.report.tables import Words, as_html, html_cards, html_table, write_csv
 from capitulation.simulate.market import simulate_panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUN_FOLDER, NOTEBOOK = "CAPITULATION_RUN_FOLDER", "CAPITULATION_NOTEBOOK"
 
@@ -119,6 +119,8 @@ class Page:
         `alt`: what the picture shows, in words; by default the figure's own label, else its title with the caption.
         A figure that can draw itself narrow, as each of the library can, brings that picture along for telephones.
         """
+        from capitulation.figures.style import png_bytes, watermark  # who only asks for a panel need not wait for it
+
         titles = [figure.get_suptitle(), *(axes.get_title(loc) for axes in figure.axes for loc in ("center", "left"))]
         title = " ".join(next((text for text in titles if text), caption).replace("\u00a0", " ").split())
         alt = alt or str(figure.get_label()) or f"{title.rstrip('.')}. {caption}"
@@ -137,7 +139,7 @@ class Page:
             if self.simulated:
                 watermark(small)
             metadata["narrow"] = base64.b64encode(png_bytes(small)).decode()
-        display({"image/png": image, "text/plain": alt}, raw=True, metadata={"image/png": metadata})
+        _display({"image/png": image, "text/plain": alt}, {"image/png": metadata})
 
     def history(self, chart: Mapping[str, Any]) -> None:
         """Write history.json, the chart to explore (as by Bokeh's `json_item`); in JupyterLab show its page."""
@@ -151,7 +153,7 @@ class Page:
         market = about(self.market) | {"last_day": self.as_of}
         page = render.fill("history.html.j2", run="", market=market, figure={}, **explore.chart_parts(chart))
         look = 'title="Chart to explore" sandbox="allow-scripts" style="width: 100%; height: 920px; border: 0"'
-        display({"text/html": f'<iframe {look} srcdoc="{html.escape(page)}"></iframe>'}, raw=True)
+        _display({"text/html": f'<iframe {look} srcdoc="{html.escape(page)}"></iframe>'})
 
     def save_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write `name`.json beside the pages, e.g. state.json; NaN is a `ValueError`."""
@@ -160,7 +162,13 @@ class Page:
 
 
 def _show(page: str, plain: str) -> None:
-    display({"text/html": page, "text/plain": one_line(plain, 500)}, raw=True)
+    _display({"text/html": page, "text/plain": one_line(plain, 500)})
+
+
+def _display(data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:
+    from IPython.display import display
+
+    display(data, raw=True, metadata=metadata)
 
 
 def open_page(data: str = "", as_of: str = "", source: str = "auto", licence: str = "") -> Page:
@@ -171,7 +179,9 @@ def open_page(data: str = "", as_of: str = "", source: str = "auto", licence: st
     if os.environ.get(RUN_FOLDER):
         folder = Path(os.environ[RUN_FOLDER])
         settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        return Page(read_market(folder / "market"), **settings, notebook=os.environ[NOTEBOOK], folder=folder)
+        return Page(
+            read_market((folder / "market").resolve()), **settings, notebook=os.environ[NOTEBOOK], folder=folder
+        )
     return Page(_market(data, source, as_of, "", licence), **shared_settings(Params()))
 
 

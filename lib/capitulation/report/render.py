@@ -243,6 +243,7 @@ def _number_headings(body: str, prefix: str) -> tuple[str, list[dict[str, Any]]]
     return re.sub(r"<h([1-6])>(.*?)</h\1>", numbered, body, flags=re.DOTALL), headings
 
 
+PYTHON, SOURCE = PythonLexer(), HtmlFormatter(cssclass="source")
 PAGES = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
@@ -253,7 +254,7 @@ PAGES.filters |= {
     "units": keep_units,
     "first_sentence": lambda text: re.match(r".*?[.](?=\s[A-Z]|$)|.*", text)[0],
     "markdown": markdown,
-    "code": lambda source: highlight(source, PythonLexer(), HtmlFormatter(cssclass="source")),
+    "code": lambda source: highlight(source, PYTHON, SOURCE),
     "days": lambda text: Markup(keep_days(str(escape(keep_units(text))))),  # noqa: S704  escaped first
     "displayed": displayed,
     "plain": lambda text: re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text),  # a terminal's colours

@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import re
 import shutil
 import sys
@@ -21,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
 from typing import Any, NamedTuple
@@ -30,21 +29,24 @@ import pandas as pd
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 import capitulation
-from capitulation.data.market import Market, Progress, about, load_market, save_market
+from capitulation.ahead import forgotten_at_the_end
+from capitulation.data.market import Market, Progress, about, load_market, read_market, save_market
 from capitulation.errors import DataError, InputError, ReportError, nearest, one_line
+from capitulation.mining.episodes import apply_rules, episodes
+from capitulation.mining.hashrate import hash_ribbons
 from capitulation.params import SHARED, Params, shared_settings
-from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json
+from capitulation.paths import notebooks_folder, project_root, reference_folder, reports_folder, write_json, write_whole
 from capitulation.report.tables import write_csv
+from capitulation.report.unchanged import DEFAULT_RUN, LIBRARY, NOTHING_CHANGED, digest, files_below, versions
 from capitulation.simulate.market import simulate_panel
 
-DEFAULT_RUN, SIMULATED_RUN, COMPARISONS = "latest", "simulated", "compare"
+SIMULATED_RUN, COMPARISONS = "simulated", "compare"
 RUN_NAME = re.compile(r"(?!.*\.\.|.*\.(failed|zip|lock)$|compare$)[a-z0-9][a-z0-9._-]{0,63}", re.IGNORECASE | re.ASCII)
 SOURCES_TABLE, FORMAT = "sources", 3  # of run.json
 NUMBERED = re.compile(r"\d\d-[a-z0-9]+(-[a-z0-9]+)*")
 MARKET_PARAMETERS = {"source", "data", "columns", "licence", "block_clock", "as_of", "max_age_days", "simulation_seed"}
 PRICE_TAG = "price"  # beside `parameters` at the cell of a notebook that says nothing without a price
 ENGINES = ("in-process", "kernel")
-PACKAGES = ("arch", "bokeh", "ipython", "matplotlib", "numpy", "pandas", "papermill", "scipy", "seaborn", "statsmodels")
 
 
 class Notebook(NamedTuple):
@@ -73,7 +75,7 @@ def find_notebooks(folder: Path, pages: Sequence[int] = ()) -> list[Notebook]:
         declared = declared_parameters("\n".join(text for text, tags in cells if "parameters" in tags), path.name)
         shared = tuple(group for group in SHARED if any(f"page.{group}" in text for text, _tags in cells))
         priced = any(PRICE_TAG in tags for _text, tags in cells)
-        found.append(Notebook(path.stem, path, hashlib.sha256(content).hexdigest(), declared, shared, priced))
+        found.append(Notebook(path.stem, path, digest(content), declared, shared, priced))
     if not found:
         raise ReportError(f"no numbered notebook (NN-verb-object.ipynb) in {one_line(folder, 200)}")
     numbers = [int(notebook.name[:2]) for notebook in found]
@@ -133,20 +135,8 @@ def check_run_name(name: str) -> str:
     return name
 
 
-def files_below(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder`, by its path there."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-
-
 def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of this library, of Python and of every package that can change a figure."""
-    known = {"capitulation": capitulation.__version__, "python": platform.python_version()}
-    return known | {name: metadata.version(name) for name in PACKAGES}
 
 
 def new_record(work: Work) -> dict[str, Any]:
@@ -156,7 +146,7 @@ def new_record(work: Work) -> dict[str, Any]:
     """
     params, facts, now, days = work.params, about(work.market), versions(), work.market.panel.index
     facts |= {"first_day": f"{days[0]:%Y-%m-%d}", "last_day": f"{days[-1]:%Y-%m-%d}", "n_days": len(days)}
-    library = _digest(files_below(Path(__file__).parents[1]))
+    library = _digest(files_below(LIBRARY))
     common = _digest(facts, now, library, files_below(reference_folder()))
     asked, shared, made = params.model_dump(mode="json"), shared_settings(params), []
     known = {**asked, **work.own, "data": " ".join(file["name"] for file in work.market.files) if params.data else ""}
@@ -304,7 +294,7 @@ def make_report(
         before = read_record(folder)
         unchanged = not options.force and before.get("key") == record["key"]
         if unchanged and before["files"].items() <= files_below(folder).items():
-            progress(f"nothing changed since reports/{run} was made; FORCE=1 runs it again")
+            progress(NOTHING_CHANGED.format(run))
         else:
             if market.simulated:
                 progress(f"simulated market, not real data: the report goes to reports/{run}/")
@@ -367,14 +357,13 @@ def fill(
     books.mkdir()
     save_market(work.market, staging / "market")
     published = reports_folder() / work.run
-    as_made = dict(before.get("files", {}).items() & files_below(published).items())
-    seconds = take_over(published, staging, record, before, {} if options.force else as_made)
+    seconds = {} if options.force else take_over(published, staging, record)
     todo = [(item, made) for item, made in zip(work.notebooks, record["notebooks"], strict=True) if "files" not in made]
-    if options.jobs > 1:  # the longest first, so that none is left for the end
-        todo.sort(key=lambda pair: -seconds.get(pair[0].name, math.inf))
-    if name == "in-process" and todo:  # all rooms of the library, so that the forked notebooks find them loaded
-        for module in walk_packages(capitulation.__path__, "capitulation."):
-            import_module(module.name)
+    if options.jobs > 1:  # the longest first, so that none is left for the end; where that is not known, by size
+        todo.sort(key=lambda pair: -seconds.get(pair[0].name, pair[0].path.stat().st_size))
+    shared = name == "in-process" and len(todo) > options.jobs  # else none starts late enough to find anything
+    if shared:
+        engine.warm_up()
     folders = {staging: "run", project_root().absolute(): ".", Path(os.path.expanduser("~")): "~"}  # noqa: PTH111
     hidden = {str(path): word for path, word in folders.items() if path.is_absolute() and path.parent != path}
     jobs = []
@@ -386,19 +375,28 @@ def fill(
         places = item.path.resolve(), books / f"{item.name}.ipynb", part
         jobs.append(engine.Job(*places, made["parameters"], hidden, name, options.cell_timeout))
     kept = reports_folder() / f"{work.run}.failed"
-    done = engine.run_all(jobs, options.jobs, kept, lambda name, took: progress(f"{name}: {took:.1f} s"))
+    pages = {}
+
+    def meanwhile() -> None:
+        if shared:
+            get_ready(staging / "market", work.params, [item.path for item, _made in todo])
+        taken = {item.name for item in work.notebooks} - {item.name for item, _made in todo}
+        pages.update({name: render.render_notebook(books / f"{name}.ipynb") for name in taken})
+
+    with forgotten_at_the_end():
+        done = engine.run_all(jobs, options.jobs, kept, lambda name, took: progress(f"{name}: {took:.1f} s"), meanwhile)
     executed = time.perf_counter()
     for item, made in todo:
         made["files"] = _merge(parts / item.name, staging)
     shutil.rmtree(parts, ignore_errors=True)
-    names = [item.name for item in work.notebooks]
-    whole = [done[name][0] if name in done else render.render_notebook(books / f"{name}.ipynb") for name in names]
+    pages |= {name: page for name, (page, _took) in done.items()}
     origins = pd.DataFrame(work.market.origins)
     write_csv(origins.assign(columns=origins["columns"].map(" ".join)), SOURCES_TABLE, staging / "tables")
     record["tables"] = files_below(staging / "tables")
-    whole_before = before and as_made == before["files"]  # an edited report could tell anything
+    # An edited report could tell anything.
+    whole_before = before and before["files"].items() <= files_below(published).items()
     record["since"] = changes.since_last(published, staging, before, record) if whole_before else []
-    render.write_pages(staging, whole, record, work.params)
+    render.write_pages(staging, [pages[item.name] for item in work.notebooks], record, work.params)
     record["files"] = files_below(staging)
     write_json(staging / "run.json", record | {"seal": _digest(record)})
     now, seconds = time.perf_counter(), seconds | {name: took for name, (_page, took) in done.items()}
@@ -406,24 +404,55 @@ def fill(
     write_json(staging / "timings.json", timings | {"rendering": now - executed, "notebooks": seconds})
 
 
-def take_over(
-    previous: Path, staging: Path, record: dict[str, Any], before: Mapping[str, Any], as_made: Mapping[str, str]
-) -> dict[str, float]:
-    """Copy what unchanged notebooks left in the last report, of the record `before`, where it is `as_made`.
+def get_ready(market: Path, params: Params, notebooks: Iterable[Path]) -> None:  # type: ignore[valid-type]
+    """Load and compute here what several of the `notebooks` need, so that forks of this process find it done.
 
-    Notes their files in `record`. Gives the seconds that each notebook took when it last ran.
+    The library (but for the chart to explore, which one alone draws), the market, the rules applied to it, and the
+    forecasts replayed; the last two for the arguments with which the notebooks ask for them.
     """
-    known = {item["key"]: item["files"] for item in before.get("notebooks", [])}
-    for made in record["notebooks"]:
-        names = [f"notebooks/{made['name']}.ipynb", *known.get(made["key"], [])]
-        if made["key"] in known and as_made.keys() >= set(names):
-            for name in names:
-                (staging / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(previous / name, staging / name)
-            made["files"] = names[1:]
-    with suppress(OSError, ValueError, KeyError):
-        return json.loads((previous / "timings.json").read_bytes())["notebooks"]
-    return {}
+    for module in walk_packages(capitulation.__path__, "capitulation."):
+        if not module.name.endswith("figures.history"):
+            import_module(module.name)
+    from capitulation.study.forecasts import replay
+
+    texts = [path.read_text(encoding="utf-8") for path in notebooks]
+    read_market.ahead(market.resolve())
+    panel, rules = read_market(market.resolve()).panel, shared_settings(params)["rules"]
+    with suppress(Exception):  # what fails here fails again in the notebook, which says so
+        if sum("apply_rules(" in text for text in texts) > 1:
+            apply_rules.ahead(panel, **rules)
+        if sum("forecasts.replay(" in text for text in texts) > 1:
+            windows = {name: rules[name] for name in ("fast_days", "slow_days")}
+            kept = {name: rules[name] for name in ("price_fast_days", "price_slow_days", "min_days", "min_depth_z")}
+            found = episodes(hash_ribbons(panel, **windows)["inverted"], panel, **windows, **kept)
+            replay.ahead(panel, found, **windows, lag=params.entry_lag_days, since=params.sample_start)
+
+
+def take_over(published: Path, staging: Path, record: dict[str, Any]) -> dict[str, float]:
+    """Copy what the same notebooks left, with the same inputs, in the last report or in one of another name.
+
+    Notes their files in `record`; a file that is not as it was made is not taken. Gives the seconds that each notebook
+    took when it last ran.
+    """
+    others = (path.parent for path in reports_folder().glob("[A-Za-z0-9]*/run.json"))
+    newest = sorted(others, key=lambda folder: (folder != published, -folder.stat().st_mtime))
+    seconds: dict[str, float] = {}
+    for folder in newest:
+        if not (wanted := [made for made in record["notebooks"] if "files" not in made]):
+            break
+        before = read_record(folder)
+        known = {item["key"]: item["files"] for item in before.get("notebooks", [])}
+        with suppress(OSError, ValueError, KeyError):
+            seconds = json.loads((folder / "timings.json").read_bytes())["notebooks"] | seconds
+        for made in [made for made in wanted if made["key"] in known]:
+            names = [f"notebooks/{made['name']}.ipynb", *known[made["key"]]]
+            with suppress(OSError):
+                contents = {name: (folder / name).read_bytes() for name in names}
+                if {name: digest(content) for name, content in contents.items()}.items() <= before["files"].items():
+                    for name, content in contents.items():
+                        write_whole(staging / name, content)
+                    made["files"] = names[1:]
+    return seconds
 
 
 def _merge(part: Path, staging: Path) -> list[str]:

@@ -27,7 +27,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
-from arch.bootstrap import SPA
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -38,8 +37,7 @@ from capitulation.simulate.market import EFFECT_DAYS, parameters, planted_return
 from capitulation.study import chance
 from capitulation.study.returns import event_marks, outcomes, own_era_excess
 from capitulation.study.robustness import recovery_marks
-from capitulation.study.tables import bootstrap_intervals
-from capitulation.study.trading import signal_position
+from capitulation.study.tables import bootstrap_intervals, resampled_sums
 
 STORED, RECOVERIES, PUBLISHED, RECORDS_KEPT = "calibration.json", "recoveries.csv", 2000, 2
 FIRST_SEED, LIVE_SEED = 1_000_000, 2_000_000
@@ -111,33 +109,54 @@ def renew_recoveries(panel: pd.DataFrame) -> Path:
 
 def both_pairs(
     panel: pd.DataFrame, drift: pd.Series, era: pd.Series, events: Any, seed: int, s: Settings
-) -> dict[str, float]:
+) -> tuple[dict[str, float], pd.Series, pd.Series]:
     """The own-era excess with its rotation and the interval that inverts it; the plain one with rotation and bootstrap.
 
     Keys: rotation_own_era, rotation_own_era_two_sided, own_excess_log, own_ci_low, own_ci_high; rotation,
     rotation_two_sided, excess_log, ci_low, ci_high; own_truth and truth, which the intervals should hold: either excess
-    of a price that rises by `drift` alone, since both are linear in the log price. NaN without events.
+    of a price that rises by `drift` alone, since both are linear in the log price. NaN without events. Then the
+    samples: returns, and excess over the own era.
     """
-    h, lag, since, price = s.horizon_days, s.entry_lag_days, s.sample_start, panel["price_usd"]
+    about, price = (s.horizon_days, s.entry_lag_days, s.sample_start), panel["price_usd"]
     expected = np.exp(drift.cumsum()).where(price.notna())
-    returns, own = outcomes(price, h, lag, since), own_era_excess(price, era, h, lag, since)
-    e = event_marks(returns.index, events)
-    plain, deciding = chance.rotation_test(returns, e), chance.rotation_test(own, events, confidence=s.confidence)
-    low, high = bootstrap_intervals(returns, e, h, s.n_bootstrap, s.confidence, seed)[0]
-    return {
+    returns, own = outcomes(price, *about), own_era_excess(price, era, *about)
+    e, own_e = (event_marks(sample.index, events) for sample in (returns, own))
+    plain = chance.rotation_test(returns.to_numpy(), e)
+    deciding = chance.rotation_test(own.to_numpy(), own_e, confidence=s.confidence)
+    low, high = bootstrap_intervals(returns, e, s.horizon_days, s.n_bootstrap, s.confidence, seed)[0]
+    pairs = {
         "rotation_own_era": deciding.p,
         "rotation_own_era_two_sided": deciding.p_two_sided,
         "own_excess_log": deciding.excess,
         "own_ci_low": deciding.interval[0],
         "own_ci_high": deciding.interval[1],
-        "own_truth": chance.rotation_test(own_era_excess(expected, era, h, lag, since), events).excess,
+        "own_truth": float(chance.excess_of(own_era_excess(expected, era, *about), own_e[None])[0]),
         "rotation": plain.p,
         "rotation_two_sided": plain.p_two_sided,
         "excess_log": plain.excess,
         "ci_low": float(low),
         "ci_high": float(high),
-        "truth": chance.rotation_test(outcomes(expected, h, lag, since), e).excess,
+        "truth": float(chance.excess_of(outcomes(expected, *about), e[None])[0]),
     }
+    return pairs, returns, own
+
+
+def superior_ability(gains: np.ndarray, block: int, n: int, seed: int) -> float:
+    """Hansen's (2005) consistent p that no column of `gains`, shape (times, rules), has a mean above zero.
+
+    The share of `n` resamples (`tables.resampled_sums`, in blocks of mean length `block`) in which the best mean, each
+    less its own, is higher than the best one seen. A mean so far below zero that it cannot matter is not deducted:
+    sqrt(2 log log times) errors or more, its variance being that of the resamples' mean (Politis and Romano 1994).
+    """
+    times, lag = len(gains), np.arange(len(gains))
+    mean, share, keep = gains.mean(axis=0), lag / times, 1 - 1 / block
+    spectrum = np.abs(np.fft.rfft(gains - mean, 2 * times, axis=0)) ** 2
+    covariance = np.fft.irfft(spectrum, 2 * times, axis=0)[:times] / times
+    weight = ((1 - share) * keep**lag + share * keep ** (times - lag)) * np.where(lag > 0, 2, 1)
+    error = np.sqrt(np.clip(weight @ covariance, 0, None) / times)
+    centre = np.where(mean >= -error * np.sqrt(2 * np.log(np.log(times))), mean, 0.0)
+    best = (resampled_sums(gains, block, n, seed) / times - centre).max(axis=1)
+    return float((best > mean.max()).mean())
 
 
 def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **settings: Any) -> dict[str, float]:
@@ -148,12 +167,11 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
     held at random).
     """
     s = Settings(**settings)
-    h, lag, price, era = s.horizon_days, s.entry_lag_days, panel["price_usd"], era_of(panel.index, panel)
-    returns = outcomes(panel, h, lag, s.sample_start)
-    days, r, labels = returns.index, returns.to_numpy(), era.reindex(returns.index).to_numpy()
-    own = own_era_excess(price, era, h, lag, s.sample_start)
+    h, price, era = s.horizon_days, panel["price_usd"], era_of(panel.index, panel)
     events = recoveries(panel, s.fast_days, s.slow_days)
-    pairs, e = both_pairs(panel, drift, era, events, seed, s), event_marks(days, events)
+    pairs, returns, own = both_pairs(panel, drift, era, events, seed, s)
+    days, r, labels = returns.index, returns.to_numpy(), era.reindex(returns.index).to_numpy()
+    e = event_marks(days, events)
     if not e.any():
         return (
             pairs
@@ -164,12 +182,12 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
     windows = [(fast, slow) for fast in s.grid_fast_days for slow in s.grid_slow_days if fast < slow]
     family = recovery_marks(panel["hash_rate_ehs"], windows)[:, sample]
     regression = chance.regression_tests(r, e, h)
-    held = np.array([signal_position(days, marks, h, lag=lag + 1) for marks in family])
+    # In the market on each day that lies at most h days after the close at which a recovery was traded.
+    past = np.pad(family.cumsum(axis=1), ((0, 0), (h + s.entry_lag_days + 1, 0)))
+    held = past[:, h : h + len(days)] > past[:, : len(days)]
     gains = (held - held.mean(axis=1, keepdims=True)) * np.log(price).diff().reindex(days).to_numpy()
-    weekly = np.add.reduceat(gains, np.arange(0, len(days), WEEK), axis=1)  # SPA's time: the square of the length
-    if (useful := weekly[weekly.std(axis=1) > 0].T).size:
-        spa = SPA(np.zeros(len(useful)), -useful, block_size=max(h // WEEK, 1), reps=s.n_spa, seed=seed)
-        spa.compute()
+    weekly = np.add.reduceat(gains, np.arange(0, len(days), WEEK), axis=1)
+    useful = weekly[weekly.std(axis=1) > 0].T
     return pairs | {
         "n_events": int(e.sum()),
         "rotation_era_demeaned": chance.rotation_test(chance.less_own_mean(r, labels), e).p,
@@ -178,7 +196,7 @@ def market_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setting
         "max_rotation_own_era": float(np.nanmin(chance.max_rotation_test(own.reindex(days), family).p_family)),
         **{name: regression[f"p_{name}"] for name in ("ols", "hac", "hansen_hodrick")},
         "matched": chance.matched_test(r, e, chance.match_levels(era, price)[:, sample], s.n_matched, seed)[0],
-        "spa": float(spa.pvalues["consistent"]) if useful.size else np.nan,
+        "spa": superior_ability(useful, max(h // WEEK, 1), s.n_spa, seed) if useful.size else np.nan,
     }
 
 
@@ -191,15 +209,17 @@ def calendar_tests(panel: pd.DataFrame, drift: pd.Series, seed: int = 0, **setti
     """
     s, price, events = Settings(**settings), panel["price_usd"], actual_recoveries()
     era = era_of(panel.index, panel.assign(height=np.nan))  # without heights: the actual halvings
-    pairs = both_pairs(panel, drift, era, events, seed, s)
-    about = era, s.horizon_days, s.entry_lag_days, s.sample_start
-    own, found = own_era_excess(price, *about), {}
-    known = events[events.isin(own.index)]
+    pairs, _, own = both_pairs(panel, drift, era, events, seed, s)
+    known, own_centred, found = events[events.isin(own.index)], (own - own.mean()).to_numpy(), {}
     for n, effects in {len(events): PLANTED, **FEW}.items():
         few = known[np.linspace(0, len(known) - 1, n).round().astype(int)] if n in FEW else events
         planted = np.exp(planted_returns(panel.index, few, s.entry_lag_days).cumsum()).where(price.notna())
-        gained = own_era_excess(planted, *about)
-        found |= {name: chance.rotation_test(own + effect * gained, few).p for name, effect in effects.items()}
+        gained = own_era_excess(planted, era, s.horizon_days, s.entry_lag_days, s.sample_start).to_numpy()
+        centred, marks = np.array([own_centred, gained - gained.mean()]), own.index.isin(few)
+        sums = np.array([chance.rotation_sums(sample, marks) for sample in centred])
+        for name, effect in effects.items():  # what is planted adds to every rotation as much as it is large
+            tie = chance.TIE_TOLERANCE * np.abs([1, effect] @ centred).max() * marks.sum()
+            found[name] = float(chance.share_as_high([1, effect] @ sums, tie))
     return {f"actual_{name}": value for name, value in pairs.items()} | found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from ast import literal_eval
+from dataclasses import dataclass
 from math import exp, log, nan
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -140,47 +141,57 @@ def _draw_shocks(p: SimpleNamespace, random: Streams, days: int, world: str) -> 
     return pd.DataFrame(shocks)
 
 
+@dataclass(slots=True)
+class Rigs:
+    """A generation of rigs: EH/s bought, share of it that runs, kWh that 1 PH/s of it takes in a day."""
+
+    installed: float
+    on: float
+    cost: float
+
+
 class PayingMiners:
     """Hash rate of the realistic world: generations of rigs bought when mining pays, switched off when it does not.
 
-    So price leads hash rate: by weeks where a rig is switched, by months where it is ordered. Of each generation:
-    `installed` (EH/s), `on` (the share of it that runs) and `cost` (kWh that 1 PH/s of it takes in a day).
+    So price leads hash rate: by weeks where a rig is switched, by months where it is ordered.
     """
 
     def __init__(self, p: SimpleNamespace) -> None:
         self.p, self.hobbyists_from = p, _day_number(HOBBYISTS_FROM)
         self.subsidies = bitcoin.subsidy_btc(bitcoin.HALVING_BLOCKS * np.arange(bitcoin.MAX_HALVINGS)).tolist()
         self.coming = [(_day_number(rig["start"]), KWH_PER_PH_DAY * float(rig["efficiency"])) for rig in p.vintages]
-        self.rigs = [SimpleNamespace(installed=p.first_hash_rate, on=1.0, cost=self.coming.pop(0)[1])]
+        self.rigs, self.running = [Rigs(p.first_hash_rate, 1.0, self.coming.pop(0)[1])], p.first_hash_rate
         self.profit: float | None = None
 
     def hash_rate(self, day: int, shock: Any, chain: Chain, price: float) -> float:
         """Of `day` (EH/s), decided at its start; `price` 0 while there is none, and only hobbyists mine."""
         p, rigs, power = self.p, self.rigs, shock.power_price
+        spread, wear, scrapping = p.power_spread, p.wear, p.scrapping
         # Expected revenue of 1 PH/s in a day (USD): blocks it finds, times coins, times price.
         blocks = 1e15 * bitcoin.SECONDS_PER_DAY / (bitcoin.HASHES_PER_DIFFICULTY * chain.difficulty)
         pays = blocks * (self.subsidies[chain.height // bitcoin.HALVING_BLOCKS] + shock.fees) * price
         if price and self.profit is None:
             self.profit = log(pays / (rigs[-1].cost * power))
         if self.coming and day >= self.coming[0][0]:
-            rigs.append(SimpleNamespace(installed=0.0, on=1.0, cost=self.coming.pop(0)[1]))
-        before = sum([rig.installed * rig.on for rig in rigs])
+            rigs.append(Rigs(0.0, 1.0, self.coming.pop(0)[1]))
         wanted = p.hobby_growth if day >= self.hobbyists_from else 0.0
-        if price:
-            for rig in rigs:
+        for rig in rigs:
+            if price:
                 # Power prices are log-normal: the share of owners below breakeven, the normal in its logistic form.
-                z = 1.702 * log(pays / (rig.cost * power)) / p.power_spread
+                profit = log(pays / (rig.cost * power))
+                z = 1.702 * profit / spread
                 gap = (1.0 if z > 30 else 0.0 if z < -30 else 1 / (1 + exp(-z))) - rig.on
                 rig.on += gap / (p.switch_on_days if gap > 0 else p.switch_off_days)
-            self.profit += (log(pays / (rigs[-1].cost * power)) - self.profit) / p.delivery_days
+            rig.installed *= 1 - (wear + scrapping * (1 - rig.on)) / DAYS_PER_YEAR
+        if price:
+            self.profit += (profit - self.profit) / p.delivery_days
             wanted = shock.response * (self.profit - p.hurdle)
-        for rig in rigs:
-            rig.installed *= 1 - (p.wear + p.scrapping * (1 - rig.on)) / DAYS_PER_YEAR
         while len(rigs) > 1 and rigs[0].on < GIVEN_UP:
             del rigs[0]
         growth = min(max(wanted + shock.supply, 0.0), p.most_growth)
-        rigs[-1].installed += before * growth / DAYS_PER_YEAR
-        return sum([rig.installed * rig.on for rig in rigs]) * shock.available
+        rigs[-1].installed += self.running * growth / DAYS_PER_YEAR
+        self.running = sum([rig.installed * rig.on for rig in rigs])
+        return self.running * shock.available
 
 
 def compact(target: int) -> int:
@@ -292,9 +303,9 @@ def simulate_market(
         blocks, work = chain.mine(day, hash_rate, random["blocks"])
         log_price += shock.returns + planted.item(day)
         rows.append((exp(log_price) if day >= first else nan, hash_rate, blocks, work))
-        seen = [*seen[1 - p.slow_days :], work]
-        if len(seen) == p.slow_days:
-            before, below = below, sum(seen[-p.fast_days :]) / p.fast_days < sum(seen) / p.slow_days
+        seen.append(work)
+        if effect and day + 1 >= p.slow_days:
+            before, below = below, sum(seen[-p.fast_days :]) / p.fast_days < sum(seen[-p.slow_days :]) / p.slow_days
             if before and not below:  # a recovery
                 begin = day + 1 + p.entry_lag_days
                 planted[max(begin, first + 1) : begin + EFFECT_DAYS] = effect / EFFECT_DAYS

@@ -9,12 +9,13 @@ its level on simulated markets, `strata` and `less_own_mean` flatter events afte
 
 from __future__ import annotations
 
-from itertools import pairwise
+from functools import reduce
 from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtr
@@ -26,6 +27,7 @@ ACCEPTED = 0.035, 0.065  # share of markets without effect that a test may rejec
 TIE_TOLERANCE = 1e-11  # of the largest return: far above the transform's rounding, far below what means something
 MAX_ENUMERATED = 100_000
 RULES_PER_BLOCK = 64
+FEW_EVENTS = 60  # up to so many, adding up shifted returns takes less time than a transform
 MOMENTUM_DAYS = 90
 DRAWDOWN_EDGES = (0.2, 0.5)
 BLOCK_GAP_DAYS = 90  # signals come in bursts: scattered singly they gave the matched test thrice the false alarms
@@ -66,10 +68,19 @@ def rotation_sums(returns: ArrayLike, events: ArrayLike) -> np.ndarray:
 
     `returns`: shape (n,), no NaN. `events`: shape (n,) or (rules, n), boolean or counts; so is the result.
     """
-    r, e = np.asarray(returns, dtype=float), np.asarray(events, dtype=float)
-    # Written twice, the returns have no edge for the events to fall off: any length that is quick to transform does.
-    length = next_fast_len(2 * len(r), real=True)
-    return irfft(rfft(np.tile(r, 2), length) * rfft(e, length).conj(), length)[..., : len(r)]
+    r, e = np.asarray(returns, dtype=float), np.asarray(events)
+    # Written twice, the returns have no edge for the events to fall off.
+    twice, rules = np.tile(r, 2), e.reshape(-1, len(r))
+    sums, few = np.empty(rules.shape), np.count_nonzero(rules, axis=1) <= FEW_EVENTS
+    ahead = sliding_window_view(twice, len(r))  # row s: the returns that an event on day s gathers, k days later
+    for rule in np.flatnonzero(few):
+        days = np.flatnonzero(rules[rule])
+        sums[rule] = rules[rule, days] @ ahead[days]
+    if not few.all():  # any length that is quick to transform does
+        length = next_fast_len(2 * len(r), real=True)
+        spectra = rfft(twice, length) * rfft(rules[~few].astype(float), length).conj()
+        sums[~few] = irfft(spectra, length)[:, : len(r)]
+    return sums.reshape(e.shape)
 
 
 def rotation_scores(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
@@ -118,23 +129,25 @@ def rotation_test(
     """
     r = np.asarray(returns, dtype=float)
     e = np.asarray(event_marks(returns.index, events) if isinstance(returns, pd.Series) else events, dtype=float)
-    if e.shape != r.shape or np.isnan(r).any() or not (e >= 0).all():
+    labels = np.zeros(len(r)) if strata is None else np.asarray(strata)
+    if e.shape != r.shape or labels.shape != r.shape or np.isnan(r).any() or not (e >= 0).all():
         raise ValueError("need returns without NaN (leave out days of unknown outcome) and as many booleans or counts")
     n = int(e.sum())
     if n == 0:
         return Rotation(np.nan, np.nan, np.nan, (np.nan, np.nan), np.empty(0), 0, exact=True)
-    labels = np.zeros(len(r)) if strata is None else np.asarray(strata)
+    order = np.argsort(labels, kind="stable") if strata is not None else slice(None)
+    edges = np.flatnonzero(labels[order][1:] != labels[order][:-1]) + 1
     # The mean of each stratum goes too, so that the rotations' own mean is zero.
-    centred = less_own_mean(r, labels)
-    sums = [rotation_sums(centred[own], e[own]) for own in (labels == label for label in np.unique(labels[e > 0]))]
+    centred = [own - own.mean() for own in np.split(r[order], edges)]
+    sums = [rotation_sums(*of) for of in zip(centred, np.split(e[order], edges), strict=True) if of[1].any()]
     sizes = [len(of_group) for of_group in sums]
     if exact := len(sums) == 1 or prod(sizes) <= MAX_ENUMERATED:
-        shifts = np.indices(sizes).reshape(len(sizes), -1)
+        null = reduce(np.add.outer, sums).ravel() / n
     else:
         rng = np.random.default_rng(seed)
         shifts = [np.append(0, rng.integers(0, size, n_draws)) for size in sizes]
-    null = sum(of_group[by] for of_group, by in zip(sums, shifts, strict=True)) / n
-    tolerance = TIE_TOLERANCE * np.abs(centred).max()
+        null = sum(of_group[by] for of_group, by in zip(sums, shifts, strict=True)) / n
+    tolerance = TIE_TOLERANCE * max(np.abs(own).max() for own in centred)
     low, high = np.quantile(null, [(1 - confidence) / 2, (1 + confidence) / 2])
     p, p_two_sided = (float(share_as_high(scores, tolerance)) for scores in (null, np.abs(null)))
     return Rotation(float(null[0]), p, p_two_sided, (float(null[0] - high), float(null[0] - low)), null, n, exact)
@@ -145,7 +158,7 @@ def rotation_p(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
 
     `returns`: shape (n,), no NaN. `marks`: shape (rules, n).
     """
-    r, e = np.asarray(returns, dtype=float), np.asarray(marks, dtype=float)
+    r, e = np.asarray(returns, dtype=float), np.asarray(marks)
     if not r.size:
         return np.full((2, len(e)), np.nan)
     n, centred = e.sum(axis=1), r - r.mean()
@@ -156,8 +169,12 @@ def rotation_p(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
 def excess_of(returns: ArrayLike, marks: ArrayLike) -> np.ndarray:
     """Mean return of each rule's events minus that of every day: marks of shape (rules, n), NaN without events."""
     r, e = np.asarray(returns, dtype=float), np.asarray(marks)
-    count = e.sum(axis=1)
-    return np.einsum("ij,j->i", e, r) / np.where(count > 0, count, np.nan) - (r.mean() if r.size else np.nan)
+    at = np.flatnonzero(e)
+    rule = at // max(len(r), 1)
+    day, weight = at - rule * len(r), e.ravel()[at]
+    count = np.bincount(rule, weight, len(e))
+    total = np.bincount(rule, weight * r[day], len(e))
+    return total / np.where(count > 0, count, np.nan) - (r.mean() if r.size else np.nan)
 
 
 def holm(p: pd.Series) -> pd.Series:
@@ -218,18 +235,20 @@ def match_levels(era: ArrayLike, price: pd.Series) -> np.ndarray:
 
 def _place(pools: list[np.ndarray], lengths: np.ndarray, gap: int, n: int, rng: np.random.Generator) -> np.ndarray:
     """Random starts (blocks, n), longest block first; one that finds no room in RETRIES draws stays where it fell."""
-    starts, reach = np.zeros((len(pools), n), dtype=np.int32), (lengths + gap).astype(np.int32)[:, None]
     order = np.argsort(-lengths, kind="stable")
+    starts, reach = np.zeros((len(pools), n), dtype=np.uint32), (lengths[order] + gap).astype(np.uint32)
     for turn, block in enumerate(order):
-        placed, bad = order[:turn], np.arange(n)
+        # A start is free of another where other - start >= own reach or start - other >= the other's reach: counted
+        # from the first start that is too near, in integers that wrap around below zero, both are one comparison.
+        begin, width = starts[:turn] - (reach[turn] - 1), (reach[:turn] + (reach[turn] - 1))[:, None]
+        pool, bad = pools[block].astype(np.uint32), np.arange(n)
         for _ in range(1 + RETRIES):
-            starts[block, bad] = pools[block][rng.integers(0, len(pools[block]), len(bad))]
-            begin, others = starts[block, bad], starts[placed][:, bad]
-            near = (begin < others + reach[placed]) & (others < begin + reach[block])
-            bad = bad[near.any(axis=0)]
-            if not len(bad):
+            starts[turn, bad] = drawn = pool[rng.integers(0, len(pool), len(bad))]
+            near = np.logical_or.reduce(drawn - begin < width).nonzero()[0]
+            if not len(near):
                 break
-    return starts
+            bad, begin = bad[near], begin.take(near, axis=1)
+    return starts[np.argsort(order)].astype(int)
 
 
 def matched_test(
@@ -249,19 +268,24 @@ def matched_test(
     rows = np.flatnonzero(e)
     if not len(rows):
         return np.nan, np.empty(0)
-    blocks = np.split(rows, np.flatnonzero(np.diff(rows) > BLOCK_GAP_DAYS) + 1)
-    lengths = np.array([block[-1] - block[0] + 1 for block in blocks])
-    gap = min((after[0] - before[-1] - 1 for before, after in pairwise(blocks)), default=0)
+    days_to_next = np.diff(rows)
+    far = days_to_next > BLOCK_GAP_DAYS
+    first, last = rows[np.append(True, far)], rows[np.append(far, True)]  # of each block
+    lengths, gap = last - first + 1, days_to_next[far].min() - 1 if far.any() else 0
     pools = []
-    for block, length in zip(blocks, lengths, strict=True):
-        alike = [np.flatnonzero(cells[: len(r) + 1 - length] == cells[block[0]]) for cells in levels]
-        pools.append(next((days for days in alike if len(days) >= MIN_CANDIDATES), alike[-1]))
+    for day, length in zip(first, lengths, strict=True):
+        for cells in levels:
+            pool = np.flatnonzero(cells[: len(r) + 1 - length] == cells[day])
+            if len(pool) >= MIN_CANDIDATES:
+                break
+        pools.append(pool)
     starts = _place(pools, lengths, gap, n, np.random.default_rng(seed))
     # Runs of days within a block are differences of running sums.
-    running, total = np.append(0.0, np.cumsum(r - r.mean())), np.zeros(n)
-    for block, start in zip(blocks, starts, strict=True):
-        for run in np.split(block - block[0], np.flatnonzero(np.diff(block) > 1) + 1):
-            total += running[start + run[-1] + 1] - running[start + run[0]]
+    running, apart = np.append(0.0, np.cumsum(r - r.mean())), days_to_next > 1
+    begin, end = rows[np.append(True, apart)], rows[np.append(apart, True)] + 1
+    total, moved = np.zeros(n), starts - first[:, None]
+    for block, a, b in zip(np.searchsorted(first, begin, side="right") - 1, begin, end, strict=True):
+        total += running[moved[block] + b] - running[moved[block] + a]
     null = r.mean() + total / len(rows)
     at_least = int((null >= r[rows].mean() - TIE_TOLERANCE * np.abs(r).max()).sum())
     return (1 + at_least) / (1 + n), null
@@ -272,9 +296,10 @@ def regression_tests(returns: ArrayLike, marks: ArrayLike, horizon: int) -> dict
 
     Least squares on a constant and the mark: the slope is sum g_t r_t, g_t = (e_t - mean e) / sum (e - mean e)^2; with
     residuals u and z_t = g_t u_t its variance is the sum over lags |l| < horizon of w_l sum z_t z_(t-l): Newey and West
-    (1987) with w_l = 1 - |l|/horizon, Hansen and Hodrick (1980) with w_l = 1. `returns`: over `horizon` days, no NaN;
-    `marks`: booleans or counts. Keys: coef (the slope), t_ols, t_hac, t_hansen_hodrick and the same with p (normal,
-    one-sided: higher); NaN where nothing can be estimated. `ValueError` for what cannot be used.
+    (1987) with w_l = 1 - |l|/horizon, which is the sum of squares of z added up over `horizon` days, over `horizon`;
+    Hansen and Hodrick (1980) with w_l = 1, each z_t times all z less than `horizon` days away. `returns`: over
+    `horizon` days, no NaN; `marks`: booleans or counts. Keys: coef (the slope), t_ols, t_hac, t_hansen_hodrick and the
+    same with p (normal, one-sided: higher); NaN where nothing can be estimated. `ValueError` for what cannot be used.
     """
     r, e = np.asarray(returns, dtype=float), np.asarray(marks).astype(float)
     if r.shape != e.shape or r.ndim != 1 or np.isnan(r).any() or horizon < 1:
@@ -284,10 +309,12 @@ def regression_tests(returns: ArrayLike, marks: ArrayLike, horizon: int) -> dict
         weight = (e - e.mean()) / ((e - e.mean()) ** 2).sum()
         slope = float(weight @ r)
         residual = r - r.mean() - slope * (e - e.mean())
-        z, lags = weight * residual, np.arange(min(horizon, n))
-        covariance = np.array([z[lag:] @ z[: n - lag] for lag in lags]) * np.where(lags > 0, 2, 1)
+        z, h = weight * residual, min(horizon, n)
+        running = np.cumsum(np.pad(z, (h, h)))  # of which the difference over h days is a sum of h values of z
+        windows = running[h:] - running[:-h]
+        around = running[2 * h - 1 : -1] - running[: -2 * h]  # the values less than h days away from each
         plain = float(residual @ residual / (n - 2) * (weight @ weight))
-        variances = (plain, float((1 - lags / len(lags)) @ covariance), float(covariance.sum()))
+        variances = (plain, float(windows @ windows / h), float(z @ around))
         t = {name: slope / v**0.5 if v > 1e-9 * plain else np.nan for name, v in zip(t, variances, strict=True)}
     p = {f"p_{name}": float(ndtr(-value)) for name, value in t.items()}
     return {"coef": slope, **{f"t_{name}": value for name, value in t.items()}, **p}

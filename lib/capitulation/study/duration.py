@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from capitulation.mining.episodes import ALL_AND_EACH, of_grade
+from capitulation.mining.episodes import ALL_AND_EACH
 from capitulation.mining.hashrate import hash_ribbons, rolling_mean
 from capitulation.study.returns import SINCE
 
@@ -23,6 +23,7 @@ WITHIN, RELAPSE_DAYS = (30, 60, 90), 30
 LEVEL_DAYS = 7  # the mean from which hash rate moves on: a whole week, in which no weekday counts twice
 TIE = 1e-9  # of that mean: the ribbons' means that differ by less are equal, and equal ones are not inverted
 MIN_PATHS = 365  # fewer earlier days give no odds
+DAYS_AT_ONCE = 64  # whose paths stay in the processor's cache
 
 
 def lifetimes(episodes: pd.DataFrame, after: int = 0) -> pd.DataFrame:
@@ -126,29 +127,43 @@ def turn_odds(
     rate = panel["hash_rate_ehs"].fillna(level.ffill()).fillna(0.0)
     inverted = hash_ribbons(panel, fast_days, slow_days)["inverted"]
     level, sums, n = level.where(level > 0).to_numpy(), np.append(0.0, rate.cumsum()), len(panel)
-    after, steps = np.arange(n), np.arange(1, ahead + 1)[:, None]
+    steps, earlier = np.arange(1, ahead + 1)[:, None], np.flatnonzero(np.isfinite(level))
+    asked = np.flatnonzero(inverted.notna() & np.isfinite(level) & (panel.index >= (since or "1900")))
+    usable = earlier.searchsorted(asked - ahead, side="right")  # so many of `earlier` have their next days in the past
+    asked, usable = asked[usable >= MIN_PATHS], usable[usable >= MIN_PATHS]
 
     def mean_to_come(days: int) -> np.ndarray:
-        """What the next 1 … ahead days add to the mean over `days`, shape (ahead, n); past the end the last day's."""
-        stop, start = after + 1 + steps, after + 1 + np.maximum(steps - days, 0)
+        """What the next 1 … ahead days add to the mean over `days`, shape (ahead, earlier); past the end the last's."""
+        stop, start = earlier + 1 + steps, earlier + 1 + np.maximum(steps - days, 0)
         return (sums[np.minimum(stop, n)] - sums[np.minimum(start, n)]) / days
 
-    def mean_so_far(days: int, t: int) -> np.ndarray:
-        """What of the days up to t is left in that mean after 1 … ahead days."""
-        return (sums[t + 1] - sums[np.clip(t + 1 - days + steps[:, 0], 0, t + 1)]) / days
+    def mean_so_far(days: int) -> np.ndarray:
+        """What of the days up to each of `asked` is left in that mean after 1 … ahead days, shape (ahead, asked)."""
+        return (sums[asked + 1] - sums[np.clip(asked + 1 - days + steps, 0, asked + 1)]) / days
 
-    moved = (mean_to_come(fast_days) - mean_to_come(slow_days)) / level
-    first = int(np.isfinite(level).argmax())
-    odds = np.full((n, len(within)), np.nan)
-    for t in np.flatnonzero(inverted.notna() & np.isfinite(level) & (panel.index >= (since or "1900"))):
-        known = moved[:, first : max(t - ahead + 1, first)]
-        usable = np.isfinite(known[0]).sum()
-        if usable < MIN_PATHS:
-            continue
-        needed = (mean_so_far(slow_days, t) - mean_so_far(fast_days, t)) / level[t] - TIE
-        crossed = known >= needed[:, None] if inverted.iloc[t] else known < needed[:, None]
-        odds[t] = [np.logical_or.reduce(crossed[:days]).sum() / usable for days in within]
-    return pd.DataFrame(odds, panel.index, [f"odds_{days}d" for days in within]).loc[since or None :]
+    moved = (mean_to_come(fast_days) - mean_to_come(slow_days)) / level[earlier]
+    needed = (mean_so_far(slow_days) - mean_so_far(fast_days)) / level[asked] - TIE
+    # From slow_days on nothing of the days up to t is left, so all ask the same. Before, millions of figures are
+    # compared, and their ranks, in two bytes, say which is higher as well.
+    rank = np.empty((min(ahead, slow_days - 1), len(earlier)), "int16")
+    enough = np.empty((len(rank), len(asked)), "int16")  # the lowest rank that is not below what is needed
+    for step, figures in enumerate(moved[: len(rank)]):
+        order = figures.argsort()
+        rank[step, order], enough[step] = np.arange(len(order)), figures[order].searchsorted(needed[step])
+    odds, ends = {days: np.full(n, np.nan) for days in within}, inverted.iloc[asked].to_numpy(bool)
+    for turns, at in ((np.greater_equal, np.flatnonzero(ends)), (np.less, np.flatnonzero(~ends))):
+        for first in range(0, len(at), DAYS_AT_ONCE):
+            some, done = at[first : first + DAYS_AT_ONCE], 0
+            paths = usable[some[-1]]
+            crossed = np.zeros((len(some), paths), dtype=bool)
+            for days in sorted(odds):
+                for step in range(done, min(days, len(rank))):
+                    crossed |= turns(rank[step, :paths], enough[step, some, None])
+                done = days
+                found = crossed | turns(moved[slow_days - 1 : days, :paths], -TIE).any(axis=0)
+                counts = [np.count_nonzero(row[:own]) for row, own in zip(found, usable[some], strict=True)]
+                odds[days][asked[some]] = counts / usable[some]
+    return pd.DataFrame({f"odds_{days}d": odds[days] for days in within}, panel.index).loc[since or None :]
 
 
 def turned(inverted: pd.Series, days: int) -> pd.Series:
@@ -189,14 +204,15 @@ def relapse(
     >>> relapse(found, pd.Timestamp("2020-06-05"), within=[30]).iloc[0].astype(str).tolist()[:5]
     ['30', 'all', '1', '1', '1.0']
     """
-    ended, rows = episodes["end"] >= (since or "1900"), []
-    gap = (episodes["start"].shift(-1) - episodes["end"]).dt.days
+    ended, rows = (episodes["end"] >= (since or "1900")).to_numpy(), []
+    gap, grades = (episodes["start"].shift(-1) - episodes["end"]).dt.days.to_numpy(), episodes["grade"].to_numpy()
+    left = (last_day - episodes["end"]).dt.days.to_numpy()
     holes = np.append(pd.DatetimeIndex(unknown).to_numpy("datetime64[ns]"), np.datetime64("NaT"))
-    until_hole = (holes[holes[:-1].searchsorted(episodes["end"], side="right")] - episodes["end"]).dt.days
+    until_hole = (holes[holes[:-1].searchsorted(episodes["end"], side="right")] - episodes["end"]).dt.days.to_numpy()
     for days in map(int, within):
-        known = ended & ((last_day - episodes["end"]).dt.days >= days) & ~(until_hole <= days)
+        known = ended & (left >= days) & ~(until_hole <= days)
         for grade in ALL_AND_EACH:
-            own = gap[of_grade(episodes[known], grade).index]
+            own = gap[known & ((grades == grade) | (grade == "all"))]
             rows.append((days, grade, len(own), int((own <= days).sum())))
     table = pd.DataFrame(rows, columns=["within_days", "grade", "n", "relapsed"])
     table["share"] = table["relapsed"] / table["n"]

@@ -20,6 +20,12 @@ Samples = list[tuple[int, pd.Series, pd.Series]]  # horizon, log returns and own
 Events = Mapping[tuple[str, str], Any]  # event days (or a boolean daily Series) of each (definition, anchor)
 
 
+def distinct(marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different rows of `marks`, and which of them each row is: two rules may name the same days."""
+    which, _ = pd.factorize(np.array([rule.tobytes() for rule in marks], dtype=object))
+    return marks[np.unique(which, return_index=True)[1]], which
+
+
 def all_beside_any_day(returns: pd.Series, marks: np.ndarray, days: int) -> pd.DataFrame:
     """Many rules beside all days of one sample: a row per row of `marks`, boolean (rules, days of `returns`).
 

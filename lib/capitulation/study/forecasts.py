@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
+from capitulation.ahead import ahead
 from capitulation.data import register
 from capitulation.data.panel import panel_digest
 from capitulation.mining.difficulty import adjustments, next_adjustment_history
@@ -44,11 +46,16 @@ SCORE_OF = {"adjustment": "interval", "return": "CRPS"}
 RELIABILITY = ["kind", "days", "low", "high", "n", "n_separate", "said", "happened", "ci_low", "ci_high"]
 
 
-def odds_by_age(found: pd.DataFrame, day: pd.Timestamp, age_days: int, within: int) -> float:
-    """`duration.recovery_odds` of a capitulation `age_days` old on `day`, from the episodes that had ended by then."""
-    lengths = found.loc[found["end"] <= day, "days"]
-    grown = lengths[lengths >= age_days]
-    return float((grown <= age_days - 1 + within).mean()) if len(grown) else np.nan
+def odds_by_age(found: pd.DataFrame, day: Any, age_days: ArrayLike, within: int) -> np.ndarray:
+    """`duration.recovery_odds` of a capitulation `age_days` old on `day`, from the episodes that had ended by then.
+
+    `day`: a Timestamp or a DatetimeIndex with as many ages; so is the shape.
+    """
+    ended, lengths = found["end"].to_numpy(), found["days"].to_numpy()
+    day, age = np.expand_dims(day.to_numpy(), -1), np.expand_dims(age_days, -1)
+    grown = (ended <= day) & (lengths >= age)
+    n = grown.sum(axis=-1)
+    return (grown & (lengths < age + within)).sum(axis=-1) / np.where(n > 0, n, np.nan)
 
 
 def interval_score(low: Any, high: Any, outcome: Any, confidence: float = 0.95) -> Any:
@@ -116,7 +123,7 @@ def _of_turns(panel: pd.DataFrame, found: pd.DataFrame, windows: Mapping[str, in
         if kind == TURNS[True]:
             began = first_days[np.searchsorted(first_days, table.index, side="right") - 1]
             ages = (table.index - began).days + 1
-            table["by_age"] = [odds_by_age(found, day, age, days) for day, age in zip(table.index, ages, strict=True)]
+            table["by_age"] = odds_by_age(found, table.index, ages, days)
         tables.append(table.assign(target_day=table.index + days * ONE_DAY))
     return pd.concat(tables)
 
@@ -157,6 +164,7 @@ def _of_returns(panel: pd.DataFrame, found: pd.DataFrame, lag: int, since: str) 
     return pd.concat(tables)
 
 
+@ahead()
 def replay(
     panel: pd.DataFrame,
     found: pd.DataFrame,

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 from statsmodels.regression.linear_model import OLS, RegressionResultsWrapper
-from statsmodels.tools.tools import add_constant
 
 from capitulation.study.chance import LEVEL
 from capitulation.words import p_text
@@ -40,9 +39,10 @@ def _lagged(frame: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
 
 
 def _regress(response: pd.Series, regressors: pd.DataFrame, **fit_options) -> RegressionResultsWrapper:
-    """Least squares with a constant, on the rows where everything is known."""
-    rows = pd.concat([response.rename("_response"), regressors], axis=1).dropna()
-    return OLS(rows["_response"], add_constant(rows[regressors.columns])).fit(use_t=True, **fit_options)
+    """Least squares with a constant, the first coefficient, on the rows where everything is known."""
+    y, x = response.to_numpy(), np.column_stack([np.ones(len(regressors)), regressors])
+    known = np.isfinite(y) & np.isfinite(x).all(axis=1)
+    return OLS(y[known], x[known]).fit(use_t=True, **fit_options)
 
 
 def local_projections(
@@ -57,10 +57,10 @@ def local_projections(
     past, rows = _lagged(logs.diff(), 0, controls - 1), []
     for direction, (driver, response) in DIRECTIONS.items():
         for lag in lags:
-            ahead, name = logs[response].shift(-lag) - logs[response], f"{driver}_0"
+            ahead, at = logs[response].shift(-lag) - logs[response], 1 + past.columns.get_loc(f"{driver}_0")
             fit = _regress(ahead, past, cov_type="HAC", cov_kwds={"maxlags": lag, "use_correction": True})
-            interval = fit.conf_int(alpha=1 - confidence).loc[name]
-            found = (fit.params[name], *interval, fit.tvalues[name], fit.pvalues[name], int(fit.nobs))
+            interval = fit.conf_int(alpha=1 - confidence)[at]
+            found = (fit.params[at], *interval, fit.tvalues[at], fit.pvalues[at], int(fit.nobs))
             rows.append((direction, lag, *found))
     names = ["direction", "lag_weeks", "response", "low", "high", "t_value", "p_value", "n_weeks"]
     return pd.DataFrame(rows, columns=names)
@@ -79,7 +79,7 @@ def lead_tests(logs: pd.DataFrame, lags: int = 6) -> pd.DataFrame:
         names = [f"{driver}_{lag}" for lag in range(1, lags + 1)]
         known = logs[response].where(past.notna().all(axis=1))
         fit, without = _regress(known, past, cov_type="HC3"), _regress(known, past.drop(columns=names))
-        test = fit.f_test(np.eye(len(fit.params))[[fit.params.index.get_loc(name) for name in names]])
+        test = fit.f_test(np.eye(len(fit.params))[1 + past.columns.get_indexer(names)])
         gain = fit.rsquared - without.rsquared
         rows.append((direction, "levels", lags, float(test.fvalue), float(test.pvalue), gain, int(fit.nobs)))
     return pd.DataFrame(rows, columns=["direction", "form", "lags", "f_value", "p_value", "r2_gain", "n_weeks"])

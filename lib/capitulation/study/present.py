@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from capitulation.mining.difficulty import next_adjustment
 from capitulation.mining.economics import economics, rigs_under_water
-from capitulation.mining.episodes import ONE_DAY, episodes, grade, n_clusters, runs
+from capitulation.mining.episodes import ONE_DAY, episodes, grade, lowest_at, n_clusters, runs
 from capitulation.mining.hashrate import (
     KNOWN_SHARE,
     drawdown,
@@ -80,7 +81,7 @@ def _what_followed(panel: pd.DataFrame, days: pd.DatetimeIndex, horizon: int, la
     every = outcomes(panel, horizon, lag, since)
     after = every[event_marks(every.index, days)]
     row = {"horizon_days": horizon, "n": len(after), "n_clusters": n_clusters(after.index, horizon)}
-    row |= {name: after.quantile(q) for name, q in QUANTILES.items()}
+    row |= dict(zip(QUANTILES, after.quantile([*QUANTILES.values()]), strict=True))
     row |= {"hit_rate": (after > 0).mean(), "base_median": every.median(), "base_hit_rate": (every > 0).mean()}
     return row | {"p_rotation": rotation_test(every, days).p}
 
@@ -91,9 +92,9 @@ def _grades(ribbon: pd.DataFrame, past: pd.DataFrame, capitulating: bool) -> lis
     if not capitulating:
         began = runs(ribbon["inverted"]).dropna(subset="end").set_index("end")["start"].reindex(first)
         first, until = began.fillna(first.max()), first - ONE_DAY  # the panel's first run may have ended none
-    spans = (ribbon.loc[a:b].dropna(subset="gap") for a, b in zip(first, until, strict=True))
-    lowest = [span.loc[span["gap"].idxmin(), "gap_z"] if len(span) else math.nan for span in spans]
-    return grade(pd.Series(lowest, dtype=float)).tolist()
+    begin, stop = ribbon.index.searchsorted(first), ribbon.index.searchsorted(until, side="right")
+    at = lowest_at(ribbon["gap"].to_numpy(), begin, stop)
+    return grade(pd.Series(np.append(ribbon["gap_z"], np.nan)[at])).tolist()
 
 
 def _unknown_days(panel: pd.DataFrame, state: pd.Series, start: Any, slow_days: int) -> dict[str, Any]:

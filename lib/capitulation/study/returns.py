@@ -7,11 +7,12 @@ a Series on a daily index without gaps, USD at the end of the day, NaN = missing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 
 from capitulation.words import count, stretches
 
@@ -40,8 +41,9 @@ def forward_returns(price: pd.Series, days: int, lag: int = 1) -> pd.Series:
     """
     if days < 1 or lag < 0:
         raise ValueError(f"need days >= 1 and lag >= 0, got {days} and {lag}")
-    entry = _log_price(price).shift(-lag)
-    return (entry.shift(-days) - entry).rename(f"log_return_{days}d")
+    known = np.append(_log_price(price).to_numpy(), np.full(lag + days, np.nan))
+    entry, leave = known[lag : lag + len(price)], known[lag + days :]
+    return pd.Series(leave - entry, price.index, name=f"log_return_{days}d")
 
 
 def outcomes(data: pd.DataFrame | pd.Series, days: int, lag: int = 1, since: str = SINCE) -> pd.Series:
@@ -71,7 +73,9 @@ def event_marks(index: pd.Index, events: Any) -> np.ndarray:
     known = pd.Index(given).dropna()
     if len(known) and pd.api.types.is_numeric_dtype(known.dtype):
         raise ValueError("events must be days or booleans, not numbers: compare the measure with a threshold first")
-    return index.isin(pd.DatetimeIndex(pd.to_datetime(known, utc=True)).tz_localize(None).normalize())
+    days = known if isinstance(known, pd.DatetimeIndex) else pd.DatetimeIndex(pd.to_datetime(known, utc=True))
+    days = days if days.tz is None else days.tz_convert("UTC").tz_localize(None)
+    return index.isin(days if days.is_normalized else days.normalize())
 
 
 def unknown_outcomes(price: pd.Series, events: Any, days: int, lag: int = 1, since: str = SINCE) -> str:
@@ -118,11 +122,13 @@ def own_era_excess(price: pd.Series, era: pd.Series, days: int, lag: int = 1, si
     return (returns - days * yardstick).loc[since or None :].dropna().rename(f"excess_log_return_{days}d")
 
 
-def describe(log_returns: Iterable[float]) -> dict[str, float]:
+def describe(log_returns: ArrayLike) -> dict[str, float]:
     """Mean, median, hit_rate (share above zero), worst and best of the simple returns; NaN without any."""
-    simple = pd.Series(np.expm1(np.asarray(log_returns, dtype=float)))
-    values = (simple.mean(), simple.median(), (simple > 0).mean(), simple.min(), simple.max())
-    return dict(zip(("mean", "median", "hit_rate", "worst", "best"), map(float, values), strict=True))
+    simple, names = np.expm1(np.asarray(log_returns, dtype=float)), ("mean", "median", "hit_rate", "worst", "best")
+    if not len(simple):
+        return dict.fromkeys(names, np.nan)
+    values = (simple.mean(), np.median(simple), (simple > 0).mean(), simple.min(), simple.max())
+    return dict(zip(names, map(float, values), strict=True))
 
 
 def event_paths(price: pd.Series, events: Any, before: int = 60, after: int = 365, lag: int = 1) -> pd.DataFrame:
@@ -135,11 +141,11 @@ def event_paths(price: pd.Series, events: Any, before: int = 60, after: int = 36
     >>> event_paths(price, ["2020-01-01"], before=1, after=1)["2020-01-01"].round(3).tolist()
     [-0.693, 0.0, 0.693]
     """
-    at, days = np.flatnonzero(event_marks(price.index, events)), np.arange(-before, after + 1)
+    at = np.flatnonzero(event_marks(price.index, events))
     known = np.pad(_log_price(price).to_numpy(), (before, lag + after), constant_values=np.nan)
-    window = known[at + lag + days[:, None] + before]
+    ways = sliding_window_view(known, before + 1 + after)[at + lag]
     index = pd.RangeIndex(-before, after + 1, name="day")
-    return pd.DataFrame(window - window[before], index, price.index[at])
+    return pd.DataFrame((ways - ways[:, [before]]).T, index, price.index[at])
 
 
 def excursions(price: pd.Series, events: Any, days: int, lag: int = 1) -> pd.DataFrame:

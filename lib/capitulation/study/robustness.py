@@ -19,7 +19,7 @@ from scipy.special import stdtr
 from capitulation.mining.episodes import apply_rules
 from capitulation.mining.hashrate import KNOWN_SHARE
 from capitulation.study.chance import TIE_TOLERANCE, rotation_scores, share_as_high
-from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
+from capitulation.study.events import HORIZONS, Events, all_beside_any_day, distinct, family_beside_any_day
 from capitulation.study.returns import SINCE, event_marks, forward_returns, outcomes
 
 SAMPLE_STARTS = ("2011-01-01", "2014-01-01", "2017-01-01", "2020-01-01")
@@ -27,6 +27,8 @@ CURVE_LAGS = (0, 1, 3, 7)
 GRID = [(fast, slow) for slow in range(30, 185, 10) for fast in range(10, 65, 5) if fast < slow]
 NEAR_DAYS = 3
 MIN_EARLIER = 3
+CELLS_AT_ONCE = 200_000
+PAIRS_AT_ONCE = 32
 EXCESS_COLUMNS = ["n_events", "n_clusters", "mean_log", "excess_log", "p_rotation"]
 
 
@@ -38,13 +40,16 @@ def specification_curve(
     `lag`, `since`: take part beside CURVE_LAGS and SAMPLE_STARTS. One row per specification with an event whose outcome
     is known: definition, anchor, horizon_days, sample_start, lag_days, as `events.all_beside_any_day`, rank (1 lowest).
     """
-    names, blocks = pd.DataFrame(list(events), columns=["definition", "anchor"]), []
-    marks = np.array([event_marks(panel.index, when) for when in events.values()])
-    for start, delay, days in product(sorted({*SAMPLE_STARTS, since}), sorted({*CURVE_LAGS, lag}), horizons):
+    rules, which = distinct(np.array([event_marks(panel.index, when) for when in events.values()]))
+    asked = list(product(sorted({*SAMPLE_STARTS, since}), sorted({*CURVE_LAGS, lag}), horizons))
+    found = []
+    for start, delay, days in asked:
         returns = outcomes(panel, days, delay, start)
-        found = all_beside_any_day(returns, marks[:, panel.index.get_indexer(returns.index)], days)
-        blocks.append(names.assign(horizon_days=days, sample_start=start, lag_days=delay).join(found))
-    table = pd.concat(blocks).drop(columns="p_rotation_two_sided")
+        found.append(all_beside_any_day(returns, rules[:, panel.index.get_indexer(returns.index)], days))
+    names = [(*name, days, start, delay) for start, delay, days in asked for name in events]
+    names = pd.DataFrame(names, columns=["definition", "anchor", "horizon_days", "sample_start", "lag_days"])
+    rows = (np.arange(len(asked))[:, None] * len(rules) + which).ravel()
+    table = names.join(pd.concat(found).iloc[rows].reset_index(drop=True)).drop(columns="p_rotation_two_sided")
     table = table[table["n_events"] > 0].sort_values("excess_log", kind="stable", ignore_index=True)
     return table.assign(rank=np.arange(1, len(table) + 1))
 
@@ -61,13 +66,14 @@ def curve_test(
     sample = panel.loc[since:].index
     marks = np.array([event_marks(sample, days) for days in events.values()])
     asked = product({*CURVE_LAGS, lag}, horizons)
-    z = [rotation_scores(forward_returns(panel["price_usd"], days, delay)[sample], marks) for delay, days in asked]
-    z = pd.DataFrame(np.concatenate(z)).dropna().to_numpy()
+    after = [forward_returns(panel["price_usd"], days, delay).loc[since:] for delay, days in asked]
+    z = np.concatenate([rotation_scores(returns, marks) for returns in after])
+    z = z[~np.isnan(z[:, 0])]
     if not len(z):
         return SimpleNamespace(n_specifications=0, share_above=np.nan, median_z=np.nan, p_share=np.nan, p_median=np.nan)
     # A rule without any known outcome has an excess of exactly nothing, whose sign would be rounding: it counts half.
     share = ((z > TIE_TOLERANCE).mean(axis=0) + (z >= -TIE_TOLERANCE).mean(axis=0)) / 2
-    middle = np.median(z, axis=0)
+    middle = np.median(z, axis=0, overwrite_input=True)
     shares = {"p_share": share_as_high(share, 0), "p_median": share_as_high(middle)}
     return SimpleNamespace(n_specifications=len(z), share_above=share[0], median_z=middle[0], **shares)
 
@@ -158,52 +164,83 @@ def prequential_score(
     p_rotation : share of rotations of the signals' calendar with as high an r2, which respects overlap.
     """
     returns, delay = forward_returns(panel["price_usd"], days, lag).loc[since:], days + lag
-    marks, values = event_marks(returns.index, events), returns.to_numpy()
+    values, at = returns.to_numpy(), np.flatnonzero(event_marks(returns.index, events))
     baseline = (known_mean(values, delay) - values) ** 2
 
-    def scored(at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows of the signals `at` that can be scored, squared errors of their forecasts and of the baseline."""
-        own = (known_mean(np.where(at, values, np.nan), delay, MIN_EARLIER) - values) ** 2
-        rows = np.flatnonzero(at & ~np.isnan(own + baseline))
-        return rows, own[rows], baseline[rows]
+    def scored(signals: np.ndarray) -> np.ndarray:
+        """Squared errors of the signals' forecasts and of the baseline, NaN where one is not known.
 
-    rows, own, plain = scored(marks)
-    if not len(rows):
+        `signals`: rows of `values`, a set of them per line, in order of time.
+        """
+        own, (sets, each) = values[signals], signals.shape
+        known = ~np.isnan(own)
+        sums, counts = (np.cumsum(np.pad(x, ((0, 0), (1, 0))), axis=1) for x in (np.where(known, own, 0.0), known))
+        line = signals + (len(values) + delay) * np.arange(sets)[:, None]  # the sets one after the other, far apart
+        earlier = np.searchsorted(line.ravel(), line - delay, side="right") - each * np.arange(sets)[:, None]
+        total, n = (np.take_along_axis(x, earlier, axis=1) for x in (sums, counts))
+        errors = np.stack([(total / np.where(n >= MIN_EARLIER, n, np.nan) - own) ** 2, baseline[signals]])
+        return np.where(np.isnan(errors).any(axis=0), np.nan, errors)
+
+    own, plain = scored(at[None])[:, 0]
+    if not (live := ~np.isnan(own)).any():
         return SimpleNamespace(n=0, **dict.fromkeys(("r2", "share_better", "p_dm", "p_rotation"), np.nan))
+    rows, own, plain = at[live], own[live], plain[live]
     # Errors depend on each other as far as signals lie within the time that one outcome takes.
     overlap = int((np.searchsorted(rows, rows + delay) - np.arange(len(rows))).max() - 1)
-    moved = (scored(np.roll(marks, by)) for by in range(len(values)))
-    r2 = np.array([1 - ours.sum() / theirs.sum() for at, ours, theirs in moved if len(at)])
+    r2 = []
+    for by in np.array_split(np.arange(len(values)), -(-len(values) * len(at) // CELLS_AT_ONCE)):
+        errors = scored(np.sort((at + by[:, None]) % len(values), axis=1))
+        ours, theirs = np.nansum(errors[:, ~np.isnan(errors[0]).all(axis=1)], axis=2)
+        r2.append(1 - ours / theirs)
+    r2 = np.concatenate(r2)
     figures = {"r2": r2[0], "share_better": (own < plain).mean(), "p_rotation": share_as_high(r2, 1e-12)}
     return SimpleNamespace(n=len(rows), p_dm=diebold_mariano(plain - own, overlap), **figures)
 
 
-def recovery_marks(signal: pd.Series, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Days on which the fast mean of `signal` is back at or above the slow one, boolean, shape (pairs, days).
+def recovery_days(signal: pd.Series, pairs: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Days on which the fast mean of `signal` is back at or above the slow one: rows of `pairs` and of `signal`.
 
-    `pairs`: (fast, slow) windows in days, thousands are cheap. Equal to the `end` of `runs` of the inversions but for
-    rounding where two means tie; a day on which one of them is unknown is passed over. `ValueError` unless fast < slow.
+    Both in order of pairs, then days, as `np.nonzero` gives them. `pairs`: (fast, slow) windows in days, thousands are
+    cheap. Equal to the `end` of `runs` of the inversions but for rounding where two means tie; a day on which one of
+    them is unknown is passed over. `ValueError` unless fast < slow.
+
+    >>> pair, day = recovery_days(pd.Series([2.0, 2, 1, 1, 3]), [(1, 2), (2, 3)])
+    >>> pair.tolist(), day.tolist()
+    ([0, 1], [3, 4])
     """
     if wrong := [pair for pair in pairs if not 0 < pair[0] < pair[1]]:
         raise ValueError(f"pair {wrong[0]}: fast must be positive and smaller than slow")
-    values = signal.to_numpy("float64")
+    values, n_days = signal.to_numpy("float64"), len(signal)
     known = np.isfinite(values)
-    first = known.argmax() if known.any() else len(values)
+    first = known.argmax() if known.any() else n_days
     sums, counts = (np.append(0, np.cumsum(some)) for some in (np.where(known, values, 0.0), known))
-    means = {}  # from row days - 1 on
+    means = {}  # NaN, which is below nothing, until the first window is full
     for days in set(chain(*pairs)):
         n = counts[days:] - counts[:-days]
-        means[days] = (sums[days:] - sums[:-days]) / np.where(n >= KNOWN_SHARE * days, n, np.nan)
-        means[days][:first] = np.nan
-    marks, whole = np.zeros((len(pairs), len(values)), dtype=bool), known[first:].all()
-    for row, (fast, slow) in zip(marks, pairs, strict=True):
-        quick, calm = means[fast][slow - fast :], means[slow]
-        at, later = slice(first, None), slice(first + 1, None)  # without gaps: a slice copies nothing
-        if not whole:
-            at = np.flatnonzero(np.isfinite(quick) & np.isfinite(calm))
-            later = at[1:]
-        below = (quick < calm)[at]
-        row[slow - 1 :][later] = below[:-1] > below[1:]
+        mean = (sums[days:] - sums[:-days]) / np.where(n >= KNOWN_SHARE * days, n, np.nan)
+        means[days] = np.append(np.full(min(days - 1, n_days), np.nan), mean)
+        means[days][: first + days - 1] = np.nan
+    found, whole = [], known[first:].all()
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):  # of which the states stay in the processor's cache
+        some = pairs[start : start + PAIRS_AT_ONCE]
+        below = np.empty((len(some), n_days), dtype=bool)
+        for row, (fast, slow) in zip(below, some, strict=True):
+            np.less(means[fast], means[slow], out=row)
+            if not whole:  # an unknown day is as the last known one
+                at = np.where(np.isfinite(means[fast] + means[slow]), np.arange(n_days), 0)
+                row[:] = row[np.maximum.accumulate(at)]
+        line = below.ravel()
+        found.append(np.flatnonzero(line[:-1] > line[1:]) + (1 + start * n_days))
+    at = np.concatenate(found or [np.empty(0, dtype=int)])
+    pair = at // max(n_days, 1)
+    day = at - pair * n_days
+    return pair[day > 0], day[day > 0]  # on the first day nothing is back: there the line goes on to the next pair
+
+
+def recovery_marks(signal: pd.Series, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """`recovery_days` as marks, boolean, shape (pairs, days)."""
+    marks = np.zeros((len(pairs), len(signal)), dtype=bool)
+    marks[recovery_days(signal, pairs)] = True
     return marks
 
 

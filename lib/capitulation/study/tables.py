@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from arch.bootstrap import StationaryBootstrap
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from capitulation.mining.difficulty import era_of
 from capitulation.mining.episodes import n_effective
 from capitulation.study import chance
-from capitulation.study.events import HORIZONS, Events, all_beside_any_day, family_beside_any_day
+from capitulation.study.events import HORIZONS, Events, all_beside_any_day, distinct, family_beside_any_day
 from capitulation.study.returns import SINCE, describe, event_marks, outcomes, own_era_excess
 
-RESAMPLES_PER_CHUNK = 128
+RESAMPLES_AT_ONCE = 100
 OWN_ERA = {"excess": "excess_own_era", "p": "p_rotation_own_era", "p_two_sided": "p_two_sided_own_era"}
 STUDY_COLUMNS = (
     *("definition", "anchor", "horizon_days", "n_events", "n_clusters", "mean", "median", "hit_rate", "worst", "best"),
@@ -30,14 +30,25 @@ STUDY_COLUMNS = (
 def resampled_sums(weights: np.ndarray, block_days: int, n: int = 2000, seed: int | list[int] = 0) -> np.ndarray:
     """Sums of daily `weights`, shape (days, k), over `n` resamples of the stationary bootstrap, shape (n, k).
 
-    Days are drawn in blocks of random length, `block_days` in the mean (Politis and Romano 1994); what belongs to a day
-    stays together.
+    Days are drawn in blocks of random length, `block_days` in the mean, which go on from the last day to the first
+    (Politis and Romano 1994; the very draws of arch's StationaryBootstrap); what belongs to a day stays together.
     """
-    days = np.arange(len(weights))
-    bootstrap = StationaryBootstrap(block_days, days, seed=np.random.default_rng(seed))
-    drawn = [np.bincount(found, minlength=len(days)).astype("int16") for (found,), _ in bootstrap.bootstrap(n)]
-    chunks = np.array_split(np.array(drawn), -(-n // RESAMPLES_PER_CHUNK))  # as floats they would fill the memory
-    return np.vstack([chunk @ weights for chunk in chunks])
+    days, rng, sums = len(weights), np.random.default_rng(seed), []
+    running = np.ascontiguousarray(np.cumsum(np.vstack([np.zeros_like(weights[:1]), weights, weights]), axis=0))
+    luck, fresh = np.empty(days), np.ones(days + 1, dtype=bool)  # fresh: whether a block begins there, or the last ends
+    for done in range(0, n, RESAMPLES_AT_ONCE):
+        edges = []
+        for _ in range(min(RESAMPLES_AT_ONCE, n - done)):
+            day = rng.integers(days, size=days)
+            np.less_equal(rng.random(out=luck)[1:], 1 / block_days, out=fresh[1:-1])
+            at = fresh.nonzero()[0]
+            first = day[at[:-1]]
+            edges += [first, first + (at[1:] - at[:-1])]
+        # The sum over a block is a difference of running sums: a row of -1 and 1 per resample adds up all its blocks.
+        sizes = [len(part) for part in edges]
+        signs, ends = np.where(np.arange(len(edges)) % 2, 1.0, -1.0).repeat(sizes), np.append(0, np.cumsum(sizes))[::2]
+        sums.append(csr_array((signs, np.concatenate(edges), ends), shape=(len(ends) - 1, len(running))) @ running)
+    return np.vstack(sums)
 
 
 def bootstrap_intervals(
@@ -98,17 +109,17 @@ def study_table(
     `returns.own_era_excess`); p_family_own_era counts all rules and anchors of that horizon; same_as as in
     `family_table`. A row without events has n_events 0 and NaN.
     """
-    era, blocks = era_of(panel.index, panel), []
-    cells = chance.match_levels(era, panel["price_usd"])
+    price, era, blocks = panel["price_usd"], era_of(panel.index, panel), []
+    cells = chance.match_levels(era, price)
+    marks_of_all = np.array([event_marks(panel.index, when) for when in events.values()])
     for days in horizons:
-        returns = outcomes(panel, days, lag, since)
+        returns, own = outcomes(price, days, lag, since), own_era_excess(price, era, days, lag, since)
         r, labels, every = returns.to_numpy(), era.loc[returns.index].to_numpy(), describe(returns)
-        levels = cells[:, panel.index.get_indexer(returns.index)]
-        marks = np.array([event_marks(returns.index, when) for when in events.values()])
-        rules, back = np.unique(marks, axis=0, return_inverse=True)  # two rules may name the same days
-        own, block = own_era_excess(panel["price_usd"], era, days, lag, since), all_beside_any_day(returns, rules, days)
-        known = returns.index.isin(own.index)
-        deciding = [chance.rotation_test(own, rule[known], confidence=confidence) for rule in rules]
+        at, known = panel.index.get_indexer(returns.index), returns.index.isin(own.index)
+        marks, levels = marks_of_all[:, at], cells[:, at]
+        rules, which = distinct(marks)
+        block = all_beside_any_day(returns, rules, days)
+        deciding = [chance.rotation_test(own.to_numpy(), rule[known], confidence=confidence) for rule in rules]
         block["ci_low"], block["ci_high"] = bootstrap_intervals(r, rules, days, n_bootstrap, confidence, [seed, days]).T
         rows = [
             {
@@ -129,7 +140,7 @@ def study_table(
         block[["ci_low_own_era", "ci_high_own_era"]] = [test.interval for test in deciding]
         names = pd.DataFrame(list(events), columns=["definition", "anchor"]).assign(horizon_days=days)
         names["same_as"] = _same_as(names, marks)
-        blocks.append(names.join(block.iloc[back].reset_index(drop=True)))
+        blocks.append(names.join(block.iloc[which].reset_index(drop=True)))
     # Rows come horizon by horizon; the reader wants them rule by rule.
     table = pd.concat(blocks).sort_index(kind="stable", ignore_index=True)
     table["p_holm"] = table.groupby(["definition", "anchor"])["p_rotation"].transform(chance.holm)

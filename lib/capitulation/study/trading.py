@@ -74,6 +74,25 @@ def signal_position(
     return (day - last(entries, -n) < min(hold_days, n)).astype("int8")
 
 
+def traded(
+    price: pd.Series, wanted: np.ndarray, fee_bps: float = 0.0, slippage_bps: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Position (0 or 1) that strategies hold, and their equity, at each close of `price`, of which the first is known.
+
+    `wanted`: as `signal_position`, shape (..., days), so are both; costs as `backtest`, which see.
+    """
+    if price.isna().all() or (price <= 0).any():
+        raise ValueError("price must hold a known value, and every known one must be positive")
+    costs = np.array([fee_bps, slippage_bps]) * 1e-4
+    log_buy, log_sell = -np.log1p(costs).sum(), np.log1p(-costs).sum()  # of the share of equity left
+    last = np.maximum.accumulate(np.where(price.notna(), np.arange(len(price)), 0))  # day of the last known price
+    held, log_price = wanted[..., last], np.log(price.to_numpy("float64")[last])
+    change = np.diff(held, prepend=np.int8(0))
+    steps = np.where(change > 0, log_buy, np.where(change < 0, log_sell, 0.0))
+    steps[..., 1:] += held[..., :-1] * np.diff(log_price)
+    return held, np.exp(np.cumsum(steps, axis=-1))
+
+
 def backtest(
     price: pd.Series,
     entries: Any,
@@ -97,26 +116,22 @@ def backtest(
     if (hold_days is None) == (exits is None) or lag < 0:
         raise ValueError("give either hold_days or exits, and lag >= 0")
     price = price.loc[price.first_valid_index() : price.last_valid_index()]
-    values, index = price.to_numpy("float64"), price.index
-    if np.isnan(values).all() or (values <= 0).any():
-        raise ValueError("price must hold a known value, and every known one must be positive")
-    costs = np.array([fee_bps, slippage_bps]) * 1e-4
-    log_buy, log_sell = -np.log1p(costs).sum(), np.log1p(-costs).sum()  # of the share of equity left
-    log_price = np.log(price.ffill().to_numpy("float64"))
-    wanted = pd.Series(signal_position(index, entries, hold_days, exits, lag), index, dtype=float)
-    held = wanted.where(price.notna()).ffill().to_numpy("int8")
-    change = np.diff(held, prepend=np.int8(0))
-    steps = np.select([change > 0, change < 0], [log_buy, log_sell], 0.0)
-    steps[1:] += held[:-1] * np.diff(log_price)
+    held, equity = traded(price, signal_position(price.index, entries, hold_days, exits, lag), fee_bps, slippage_bps)
+    return _with_trades(price, held, equity)
+
+
+def _with_trades(price: pd.Series, held: np.ndarray, equity: np.ndarray) -> Backtest:
+    """The `Backtest` of one strategy that was `traded`."""
+    index, close, change = price.index, price.ffill().to_numpy("float64"), np.diff(held, prepend=np.int8(0))
     entry, sold = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
     is_open = np.arange(len(entry)) >= len(sold)
     leave = np.append(sold, np.full(is_open.sum(), len(held) - 1)).astype(int)
-    growth = log_price[leave] - log_price[entry] + log_buy + np.where(is_open, 0.0, log_sell)
+    # What a trade pays to sell, the equity shows at its exit; what it pays to buy, at its entry.
+    before = np.append(1.0, equity)[entry]
     trades = {"entry": index[entry], "exit": pd.Series(index[leave]).mask(is_open), "open": is_open}
-    trades |= {"days": leave - entry, "price_entry": np.exp(log_price[entry]), "price_exit": np.exp(log_price[leave])}
-    equity = pd.Series(np.exp(np.cumsum(steps)), index, name="equity")
-    table = pd.DataFrame({**trades, "simple_return": np.expm1(growth)})
-    return Backtest(equity, pd.Series(held, index, name="position"), table)
+    trades |= {"days": leave - entry, "price_entry": close[entry], "price_exit": close[leave]}
+    table = pd.DataFrame({**trades, "simple_return": equity[leave] / before - 1})
+    return Backtest(pd.Series(equity, index, name="equity"), pd.Series(held, index, name="position"), table)
 
 
 def daily_returns(equity: ArrayLike) -> pd.Series:
@@ -127,18 +142,9 @@ def daily_returns(equity: ArrayLike) -> pd.Series:
     return pd.Series(values[1:] / values[:-1] - 1)
 
 
-def timing_returns(run: Backtest, hold: Backtest) -> pd.Series:
-    """Daily simple returns (n - 1,) of `run` less those of holding as much of the asset on every day, after costs.
-
-    r_t - w b_t: r_t is what `run` earned, b_t what buy and `hold` did, w the share of days that `run` is in the market.
-    Zero for holding itself. In an asset that rises, being long is rewarded whenever it is; what is left is the timing.
-    """
-    return daily_returns(run.equity) - run.position.to_numpy()[:-1].mean() * daily_returns(hold.equity)
-
-
-def ratio(numerator: float, denominator: float) -> float:
+def ratio(numerator: Any, denominator: Any) -> Any:
     """Their quotient, NaN where the denominator is no more than the rounding of a curve that never moves."""
-    return float(numerator / denominator) if denominator > FLAT else np.nan
+    return numerator / np.where(denominator > FLAT, denominator, np.nan)
 
 
 def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) -> dict[str, float]:
@@ -148,17 +154,18 @@ def performance(equity: ArrayLike, position: ArrayLike, trades: pd.DataFrame) ->
     (negative, the peak starts at 1), calmar (cagr over its size), exposure (share of the n - 1 daily returns earned in
     the market), n_trades, hit_rate; NaN for a ratio over zero or without trades. `ValueError` as `daily_returns`.
     """
-    returns, curve = daily_returns(equity), np.append(1.0, np.asarray(equity, dtype=float)[1:])
+    returns, curve = daily_returns(equity).to_numpy(), np.append(1.0, np.asarray(equity, dtype=float)[1:])
     fall = float((curve / np.maximum.accumulate(curve) - 1).min())
     cagr, annual = float(curve[-1] ** (DAYS_PER_YEAR / len(returns)) - 1), np.sqrt(DAYS_PER_YEAR)
+    spread, below = returns.std(ddof=1) if len(returns) > 1 else np.nan, np.minimum(returns, 0)
     return {
         "total_return": float(curve[-1] - 1),
         "cagr": cagr,
-        "volatility": returns.std() * annual,
-        "sharpe": ratio(returns.mean(), returns.std()) * annual,
-        "sortino": ratio(returns.mean(), np.sqrt((returns.clip(upper=0) ** 2).mean())) * annual,
+        "volatility": float(spread * annual),
+        "sharpe": float(ratio(returns.mean(), spread) * annual),
+        "sortino": float(ratio(returns.mean(), np.sqrt((below**2).mean())) * annual),
         "max_drawdown": fall,
-        "calmar": ratio(cagr, -fall),
+        "calmar": float(ratio(cagr, -fall)),
         "exposure": float(np.asarray(position, dtype=float)[:-1].mean()),
         "n_trades": len(trades),
         "hit_rate": float((trades["simple_return"] > 0).mean()),
@@ -201,14 +208,14 @@ def deflated_sharpe(returns: ArrayLike, trials: ArrayLike) -> float:
     `trials`: Sharpe ratio per day of every strategy that was tried, the chosen one among them. NaN without trials, for
     returns that never move, or without a positive variance.
     """
-    r, tried, g = pd.Series(np.asarray(returns, dtype=float)), np.asarray(trials, dtype=float), np.euler_gamma
-    found, n, least = ratio(r.mean(), r.std()), len(tried), 0.0
-    if not n or np.isnan(found):
+    r, tried, g = np.asarray(returns, dtype=float), np.asarray(trials, dtype=float), np.euler_gamma
+    n, least = len(tried), 0.0
+    if not n or len(r) < 2 or np.isnan(found := ratio(r.mean(), r.std(ddof=1))):
         return np.nan
     if n > 1:
         least = tried.std(ddof=1) * ((1 - g) * ndtri(1 - 1 / n) + g * ndtri(1 - 1 / (n * np.e)))
-    z = (r - r.mean()) / r.std(ddof=0)
-    variance = 1 - (z**3).mean() * found + ((z**4).mean() - 1) / 4 * found**2
+    z = (r - r.mean()) / r.std()
+    variance = 1 - (z * z * z).mean() * found + ((z * z * z * z).mean() - 1) / 4 * found**2
     return float(ndtr((found - least) * np.sqrt((len(r) - 1) / variance))) if variance > 0 else np.nan
 
 
@@ -235,60 +242,66 @@ def strategies(
     entries of each by its name, and `trials`: sharpe and excess_sharpe per day of every variant that traded, each once
     though two rules may name the same days. All empty where fewer than two prices are known since `since`.
 
-    Skill is judged by the timing alone (`timing_returns`), since every trial is long in an asset that rose: the
-    deflated Sharpe ratio and excess_sharpe are of these returns. timing_log, its interval (`confidence`) and p_rotation
-    are one exact rotation of the position, before costs: log points a year over the same exposure. p_rule and p_family
-    rotate all strategies shown of the rule, or every variant of every rule, together.
+    Skill is judged by the timing alone, since every trial is long in an asset that rose: by r_t - w b_t, r_t and b_t
+    what the strategy and buy and hold earned that day, after costs, w the share of days in the market; zero for holding
+    itself. The deflated Sharpe ratio and excess_sharpe are of these returns. timing_log, its interval (`confidence`)
+    and p_rotation are one exact rotation of the position, before costs: log points a year over the same exposure.
+    p_rule and p_family rotate all strategies shown of the rule, or every variant of every rule, together.
     """
     price = panel.loc[since:, "price_usd"]
     price = price.loc[price.first_valid_index() : price.last_valid_index()]
     if price.count() < 2:
         nothing = pd.DataFrame(columns=TABLE_COLUMNS)
         return SimpleNamespace(table=nothing, runs={}, random={}, trials=nothing[["sharpe", "excess_sharpe"]])
-    costs = {"lag": lag, "fee_bps": fee_bps, "slippage_bps": slippage_bps}
-    hold = backtest(price, price.index[:1], exits=[], **costs | {"lag": 0})
-    shown, every = {"buy_and_hold": ("", "", "", None)}, {"buy_and_hold": hold}
+    first, shown = price.index[:1], {"buy_and_hold": ("", "", "", None)}
+    wanted = {"buy_and_hold": signal_position(price.index, first, exits=[], lag=0)}
     for (definition, anchor), when in events.items():
         ways: dict[str, int | None] = {f"hold_{days}d": days for days in [*horizons, hold_days]}
         ways |= {f"until_{OPPOSITE[anchor]}": None} if anchor in OPPOSITE else {}
         for way, days in ways.items():
             name, exits = f"{definition}_{anchor}_{way}", events[definition, OPPOSITE[anchor]] if days is None else None
-            every[name] = backtest(price, when, days, exits, **costs)
+            wanted[name] = signal_position(price.index, when, days, exits, lag)
             if days in (hold_days, None):
                 shown[name] = (definition, anchor, way, days)
     for (definition, anchor), when in events.items():
         if anchor == "in_state" and event_marks(price.index, when).any():
             name, back = f"{definition}_{STAY_OUT}", event_marks(price.index, events[definition, "recovery"])
-            every[name] = backtest(price, back | (price.index == price.index[0]), exits=when, **costs)
+            wanted[name] = signal_position(price.index, back | price.index.isin(first), exits=when, lag=lag)
             shown[name] = (definition, anchor, STAY_OUT, None)
-    gains = {name: (daily_returns(run.equity), timing_returns(run, hold)) for name, run in every.items()}
-    sharpes = {name: [ratio(r.mean(), r.std()) for r in both] for name, both in gains.items()}
-    trials = pd.DataFrame.from_dict(sharpes, orient="index", columns=["sharpe", "excess_sharpe"]).dropna()
+    names = list(wanted)
+    positions, equity = traded(price, np.array(list(wanted.values())), fee_bps, slippage_bps)
+    curves = np.hstack([np.ones((len(names), 1)), equity[:, 1:]])  # what the first day cost is part of the first return
+    gains, held = curves[:, 1:] / curves[:, :-1] - 1, positions[:, :-1]
+    timing = gains - held.mean(axis=1, keepdims=True) * gains[0]
+    sharpes = {"sharpe": gains, "excess_sharpe": timing}
+    sharpes = {name: ratio(r.mean(axis=1), r.std(axis=1, ddof=min(1, r.shape[1] - 1))) for name, r in sharpes.items()}
+    sharpes = pd.DataFrame(sharpes, index=names)
+    trials = sharpes.dropna()
     trials = trials[~trials.round(SAME_DIGITS).duplicated()]
     log_steps = np.diff(np.log(price.ffill().to_numpy("float64")))
-    held = pd.DataFrame({name: run.position.to_numpy()[:-1] for name, run in every.items()})
-    p_family = dict(zip(held, max_rotation_test(log_steps, held.T).p_family, strict=True))
+    row_of, p_family = {name: row for row, name in enumerate(names)}, max_rotation_test(log_steps, held).p_family
     p_rule = {}
     for rule in {about[0] for about in shown.values()}:
         own = [name for name, about in shown.items() if about[0] == rule]
-        p_rule |= zip(own, max_rotation_test(log_steps, held[own].T).p_family, strict=True)
-    rows, random = [], {}
+        p_rule |= zip(own, max_rotation_test(log_steps, held[[row_of[name] for name in own]]).p_family, strict=True)
+    rows, random, runs = [], {}, {}
     for name, about in shown.items():
-        run, (_, excess) = every[name], gains[name]
+        at = row_of[name]
+        run = runs[name] = _with_trades(price, positions[at], equity[at])
         luck = random[name] = random_entries(price, run.position, n_random, seed)
         # A random set pays what the strategy paid: as many trades.
-        middle = np.median(luck.random) + np.log(run.equity.iloc[-1]) - luck.observed if len(luck.random) else np.nan
+        middle = np.median(luck.random) + np.log(equity[at, -1]) - luck.observed if len(luck.random) else np.nan
         row = dict(zip(("definition", "anchor", "exit", "hold_days"), about, strict=True)) | performance(*run)
         row |= {"strategy": name, "start": price.index[0], "end": price.index[-1], "n_trials": len(trials)}
-        row |= {"deflated_sharpe": deflated_sharpe(excess, trials["excess_sharpe"])}
-        row |= {"excess_sharpe": sharpes[name][1] * np.sqrt(DAYS_PER_YEAR)}
+        row |= {"deflated_sharpe": deflated_sharpe(timing[at], trials["excess_sharpe"])}
+        row |= {"excess_sharpe": sharpes["excess_sharpe"].iloc[at] * np.sqrt(DAYS_PER_YEAR)}
         row |= {"share_of_random_beaten": luck.share_beaten, "open_trade": bool(run.trades["open"].any())}
         row |= {"random_median_cagr": float(np.expm1(middle * DAYS_PER_YEAR / (len(price) - 1)))}
         moves = len(luck.random) > 0  # a position that never changes has no timing
-        test = rotation_test(log_steps, held[name] * moves, confidence=confidence)
+        test = rotation_test(log_steps, held[at] * moves, confidence=confidence)
         a_year = DAYS_PER_YEAR * row["exposure"]
         row |= {"timing_log": a_year * test.excess, "p_rotation": test.p}
         row |= {"ci_low": a_year * test.interval[0], "ci_high": a_year * test.interval[1]}
-        rows.append(row | {"p_rule": p_rule[name], "p_family": p_family[name]})
+        rows.append(row | {"p_rule": p_rule[name], "p_family": p_family[at]})
     table = pd.DataFrame(rows)[TABLE_COLUMNS].astype({"hold_days": "Int64"})
-    return SimpleNamespace(table=table, runs={name: every[name] for name in shown}, random=random, trials=trials)
+    return SimpleNamespace(table=table, runs=runs, random=random, trials=trials)
