@@ -16,10 +16,11 @@ unexport PYTHONHOME PYTHONOPTIMIZE PYTHONSAFEPATH PYTHONWARNINGS PYTHONINSPECT
 ifndef MPLCONFIGDIR
 export MPLCONFIGDIR := $(shell [ "$${HOME:-/}" != / ] && [ -w "$$HOME" ] || echo "$(CURDIR)/.cache/matplotlib")
 endif
-# One thread per numeric library, as notebooks run in forked processes; a fixed order of sets, so that reports repeat;
-# large arrays are made again in the memory of earlier ones, where the C library (glibc) can be told so.
-CLI := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0 \
-	MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912 $(PYTHON) -m capitulation
+# One thread per numeric library, as there is a process for each core; large arrays are made again in the memory of
+# earlier ones, where the C library (glibc) can be told so.
+LEAN := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+LEAN += MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912
+CLI := $(LEAN) PYTHONHASHSEED=0 $(PYTHON) -m capitulation # a fixed order of sets, so that reports repeat
 
 # Text from the user goes to the program through the environment only, so that no shell ever interprets it; and letter by
 # letter, so that neither does make: DATA='$(shell …)' names a file.
@@ -46,7 +47,7 @@ open: $(STAMP) ## open a report in the browser: RUN=name
 	@$(CLI) show
 
 test: $(STAMP) ## run the tests (real data are read from CAPITULATION_TEST_DATA, default ../shared/data)
-	@$(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"
+	@$(LEAN) $(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-slow: $(STAMP) ## the long part: kills and faults at random moments
 	@$(PYTHON) -m pytest -m slow

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests; those on real data skip, with the reason, where the files are absent."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from capitulation.simulate.market import simulate_panel
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
 
+gc.set_threshold(200_000)  # as the program does: to look for garbage all the time takes a tenth of it
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

@@ -64,7 +64,8 @@ def report(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", home / "notebooks", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPITULATION_HOME", str(home))
-        params = load_params(ROOT / "params" / "quick.yml", {"source": "simulated", "pages": []})
+        few = dict.fromkeys(("n_bootstrap", "n_matched", "n_random_entries"), 100) | {"trust_repetitions": 1}
+        params = load_params(ROOT / "params" / "quick.yml", {"source": "simulated", "pages": [], **few})
         yield make_report(params, "", Options(jobs=2), progress=lambda line: None)
 
 

@@ -9,4 +9,4 @@ import lazy_loader
 
 # Names and rooms are those of __init__.pyi; each is loaded when it is first used, since pandas alone takes a while.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-__version__ = "0.7.0"
+__version__ = "0.8.0"
