@@ -7,6 +7,7 @@ import pytest
 
 import homes
 from capitulation import __main__ as program
+from capitulation import cli
 from capitulation.report import unchanged
 
 
@@ -59,6 +60,7 @@ def test_whatever_changes_is_noticed(home, capsys, monkeypatch):
         lambda: homes.write_notebook(home, "30-more", "1 + 1"),
         lambda: edited(made / "index.html", b"</html>", b"</html >"),
         lambda: (made / "tables" / "tail.csv").unlink(),
+        lambda: homes.write_notebook(homes.make_home(home / "reports" / "latest.failed"), "10-sum-up", "1 + 1"),
     ]
     for change in changes:
         assert unchanged.same_report() == made
@@ -101,16 +103,18 @@ def test_a_report_by_flags_or_without_local_files_leaves_no_note(home, capsys, m
     assert unchanged.same_report() is None
 
 
-def test_one_of_two_files_and_a_map_of_columns_count_too(home, capsys, monkeypatch):
+def test_one_of_two_files_a_map_of_columns_and_a_profile_elsewhere_count_too(home, capsys, monkeypatch):
     rows = [line.split(",") for line in (home / "btc.csv").read_text().splitlines()]
     price = rows[0].index("PriceUSD")
     (home / "price.csv").write_text("\n".join(f"{row[0]},{row[price]}" for row in rows))
     (home / "rest.csv").write_text("\n".join(",".join(row[:price] + row[price + 1 :]) for row in rows))
     (home / "columns.yml").write_text("price: PriceUSD\n")
+    (home / "mine.yml").write_text("hold_days: 30\n")
+    monkeypatch.setenv("PARAMS", "mine.yml")
     monkeypatch.setenv("DATA", "rest.csv price.csv")
     monkeypatch.setenv("SET", "columns=columns.yml")
     make(capsys)
-    for name in ("price.csv", "columns.yml"):
+    for name in ("price.csv", "columns.yml", "mine.yml"):
         assert unchanged.same_report() is not None
         content = (home / name).read_bytes()
         (home / name).write_bytes(content + b"\n")
@@ -141,6 +145,18 @@ def test_one_parameter_runs_the_notebooks_that_use_it(home, capsys, monkeypatch)
     monkeypatch.setenv("SET", "hold_days=44")
     ran = make(capsys)
     assert "10-sum-up:" in ran and "20-count-days:" in ran and "30-no-holding:" not in ran
+
+
+def test_a_report_that_another_process_put_in_its_place_is_not_taken_for_it(home, capsys, monkeypatch):
+    def other(_run):
+        with monkeypatch.context() as patch:
+            patch.setattr(cli, "write_down", lambda _run: None)
+            patch.setattr("sys.argv", ["capitulation", "report", "--set", "hold_days=77"])
+            assert cli.main(["report", "--set", "hold_days=77"]) == 0
+
+    monkeypatch.setattr(cli, "write_down", other)
+    make(capsys)
+    assert unchanged.same_report() is None
 
 
 def test_a_damaged_note_is_none(home, capsys):

@@ -102,13 +102,17 @@ def report(options: argparse.Namespace) -> int:
     making, (params, own) = _making(options), _chosen(options)
     settled = unchanged.asked_plainly() and params.data and params.source == "auto"  # by files, which stay as they are
     files = local_files(params.data, params.columns) if settled else []
+    files += [path for path in (Path(options.params),) if files and path.is_file()]
     decided = unchanged.decides(files) if files else {}
     folder = make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say)
     unchanged.tell(folder)
     try:
         write_down(folder.name)
         if decided:
-            unchanged.keep_note(folder.name, files, decided)
+            with run_lock(folder.name, _say):
+                _folder, record = open_report(folder.name)
+                if (record["parameters"], record["own"]) == (params.model_dump(mode="json"), own):  # still this report
+                    unchanged.keep_note(folder.name, files, decided)
     except KeyboardInterrupt:
         _say("interrupted: the report is published; its forecasts enter the register with the next one")
         return INTERRUPTED

@@ -76,6 +76,8 @@ def same_report() -> Path | None:
         return None
     run = os.environ.get("RUN") or DEFAULT_RUN
     folder = reports_folder() / run
+    if folder.with_name(f"{run}.failed").exists():  # the next report that ends well puts it away
+        return None
     with suppress(OSError, ValueError, KeyError, TypeError):
         note, record = json.loads(_note(run).read_bytes()), (folder / "run.json").read_bytes()
         if note["record"] == digest(record) and note["decided"] == decides(map(Path, note["files"])):
