@@ -50,7 +50,7 @@ test: $(STAMP) ## run the tests (real data are read from CAPITULATION_TEST_DATA,
 	@$(LEAN) $(PYTHON) -m pytest -n auto --dist loadgroup -m "not slow"
 
 test-slow: $(STAMP) ## the long part: kills and faults at random moments
-	@$(PYTHON) -m pytest -m slow
+	@$(LEAN) $(PYTHON) -m pytest -m slow
 
 fetch: $(STAMP) ## store a new snapshot of the data under data/raw/
 	@$(CLI) fetch

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from filelock import FileLock, Timeout
 
 import homes
 from capitulation import __main__ as program
@@ -147,16 +148,18 @@ def test_one_parameter_runs_the_notebooks_that_use_it(home, capsys, monkeypatch)
     assert "10-sum-up:" in ran and "20-count-days:" in ran and "30-no-holding:" not in ran
 
 
-def test_a_report_that_another_process_put_in_its_place_is_not_taken_for_it(home, capsys, monkeypatch):
-    def other(_run):
-        with monkeypatch.context() as patch:
-            patch.setattr(cli, "write_down", lambda _run: None)
-            patch.setattr("sys.argv", ["capitulation", "report", "--set", "hold_days=77"])
-            assert cli.main(["report", "--set", "hold_days=77"]) == 0
+def test_no_other_report_can_take_its_place_before_it_is_written_down_and_noted(home, capsys, monkeypatch):
+    kept_out = []
 
-    monkeypatch.setattr(cli, "write_down", other)
+    def held(run):
+        with pytest.raises(Timeout):
+            FileLock(home / "reports" / ".locks" / f"{run}.lock").acquire(timeout=0)
+        kept_out.append(run)
+
+    monkeypatch.setattr(cli, "write_down", held)
+    monkeypatch.setattr(unchanged, "keep_note", lambda run, *_: held(run))
     make(capsys)
-    assert unchanged.same_report() is None
+    assert kept_out == ["latest", "latest"]
 
 
 def test_a_damaged_note_is_none(home, capsys):

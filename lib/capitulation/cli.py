@@ -40,7 +40,6 @@ from capitulation.report.run import (
     make_report,
     market_for,
     open_report,
-    run_lock,
 )
 from capitulation.study.present import present_state, status_code, status_text
 
@@ -104,30 +103,32 @@ def report(options: argparse.Namespace) -> int:
     files = local_files(params.data, params.columns) if settled else []
     files += [path for path in (Path(options.params),) if files and path.is_file()]
     decided = unchanged.decides(files) if files else {}
-    folder = make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say)
-    unchanged.tell(folder)
-    try:
+    published = []
+
+    def then(folder: Path) -> None:
+        published.append(folder)
+        unchanged.tell(folder)
         write_down(folder.name)
         if decided:
-            with run_lock(folder.name, _say):
-                _folder, record = open_report(folder.name)
-                if (record["parameters"], record["own"]) == (params.model_dump(mode="json"), own):  # still this report
-                    unchanged.keep_note(folder.name, files, decided)
+            unchanged.keep_note(folder.name, files, decided)
+
+    try:
+        make_report(params, options.run, making, own=own, overrides=_asked(options), progress=_say, then=then)
     except KeyboardInterrupt:
+        if not published:
+            raise
         _say("interrupted: the report is published; its forecasts enter the register with the next one")
         return INTERRUPTED
     return 0
 
 
 def write_down(run: str) -> None:
-    """The forecasts of the published report `run` go into the register, or one line says why they do not."""
-    with run_lock(run, _say):  # record and table are of one report
-        folder, record = open_report(run)
-        if why := forecast_register.kept_out(record, utc_now().date()):
-            _say(f"register: nothing added, {why}")
-            return
-        table = folder / "tables" / forecast_register.REGISTER
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False)
+    """The forecasts of the report `run`, whose lock is held, go into the register, or one line says why they do not."""
+    folder, record = open_report(run)
+    if why := forecast_register.kept_out(record, utc_now().date()):
+        _say(f"register: nothing added, {why}")
+        return
+    rows = pd.read_csv(folder / "tables" / forecast_register.REGISTER, dtype=str, keep_default_na=False)
     code = f"{record['versions']['capitulation']}+{record['library'][:12]}"
     source = record["market"]["source"]
     if added := forecast_register.append(rows, made_at=utc_now(), source=source, code_version=code):

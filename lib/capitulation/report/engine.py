@@ -184,9 +184,8 @@ def _work(job: Job, at: Any, pipe: Connection, driver: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
-    signal.pthread_sigmask(
-        signal.SIG_UNBLOCK, POLITE_ENDS
-    )  # an interrupt that came since the fork ends this in silence
+    # An interrupt that came since the fork ends this here, in silence.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, POLITE_ENDS)
     for name in [name for name in os.environ if any(word in name.upper() for word in SECRETS)]:
         del os.environ[name]
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

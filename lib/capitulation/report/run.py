@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import hashlib
 import json
 import math
 import os
@@ -136,7 +135,7 @@ def check_run_name(name: str) -> str:
 
 
 def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(parts, sort_keys=True).encode())
 
 
 def new_record(work: Work) -> dict[str, Any]:
@@ -269,11 +268,13 @@ def make_report(
     overrides: Iterable[str] = (),
     progress: Progress = print,
     load: Callable[..., Market] | None = None,
+    then: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Bring reports/<run>/ up to date and give its folder; a simulated market always goes to reports/simulated/.
 
     `own`: values for names that only notebooks declare. `overrides`: names that the user set, each of which something
-    must use. `load(params, progress)`: gives the market instead of `market_for`.
+    must use. `load(params, progress)`: gives the market instead of `market_for`. `then(folder)`: called once the report
+    is published, while no other process can put another in its place.
 
     Raises `InputError` for a run name or an override that cannot be used, `ReportError` naming notebook, cell and error
     when one fails; the previous report then stays as it was and the broken notebook is kept in reports/<run>.failed/.
@@ -300,7 +301,8 @@ def make_report(
                 progress(f"simulated market, not real data: the report goes to reports/{run}/")
             fill(staging, work, record, before, options, progress)
             publish(staging, run)
-    shutil.rmtree(reports_folder() / f"{run}.failed", ignore_errors=True)
+        shutil.rmtree(reports_folder() / f"{run}.failed", ignore_errors=True)
+        then(folder)
     return folder
 
 

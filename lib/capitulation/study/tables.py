@@ -84,7 +84,7 @@ def bootstrap_intervals(
 
 def _same_as(names: pd.DataFrame, marks: np.ndarray) -> pd.Series:
     """The first rule with the very same events at the same anchor, "" where that is the rule itself or has no event."""
-    first = names.groupby([names["anchor"], [rule.tobytes() for rule in marks]])["definition"].transform("first")
+    first = names.groupby([names["anchor"], distinct(marks)[1]])["definition"].transform("first")
     return first.mask((first == names["definition"]) | ~marks.any(axis=1), "")
 
 
